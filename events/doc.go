@@ -1,0 +1,46 @@
+// Package events is what circuit breakers and retries have to say: a struct for
+// each fact, sinks that receive them, and two consumers ready to use, a bounded
+// [Stream] to another goroutine and a [Log] of structured records.
+//
+// # Events
+//
+// A breaker's life:
+//
+//	BreakerCreated    it exists, with these thresholds
+//	CallStarted       a call was admitted
+//	CallFinished      … and came to this outcome
+//	CallRejected      a call was not run
+//	StateChanged      closed, open, half-open: from, to, why
+//	WindowRotated     a bucket of the sliding window was closed
+//	BreakerRetired    it was closed down
+//
+// A retried operation:
+//
+//	RetryStarted      it begins
+//	AttemptStarted    an attempt begins
+//	AttemptFinished   … and came to this outcome and decision
+//	RetryScheduled    the next attempt waits this long
+//	RetryFinished     it ended, for this reason
+//
+// # Delivery
+//
+// A [Sink] is called synchronously, on the goroutine of the call that the event is
+// about, with that call's context, and never while a lock is held: it may call any
+// method of the same breaker, may be slow (its caller then is), and may panic. Its
+// panic is its caller's panic; by then the engine has committed its state, and no
+// probe slot is lost. It may be called from many goroutines at once.
+//
+// For each call there is exactly one CallFinished or CallRejected, and for each
+// CallStarted exactly one CallFinished, however the work ends. For each RetryStarted
+// there is exactly one RetryFinished, and for each AttemptStarted one AttemptFinished.
+//
+// The StateChanged events of one breaker arrive one at a time, in the order of
+// Generation and without gaps. So that a slow or reentrant sink can neither reorder
+// them nor deadlock, a change that happens while another is being delivered is
+// delivered after it by the goroutine that is at it, with the context of the call
+// that caused it. A change that no call caused, because the sleep window ended or a
+// probe timed out, comes from a timer's goroutine with the background context.
+// StateChanged precedes the CallFinished of the call that caused it.
+//
+// Recorders in package eventstest check all of this in any test.
+package events

@@ -1,0 +1,115 @@
+package events
+
+import "context"
+
+// Sink receives events: one function for each kind, each of which may be nil.
+// A nil function is not interested and costs the caller one comparison. A Sink is
+// a value; copy it freely, and do not change one that is in use.
+//
+// The …Started functions return the context that the work runs in and that the
+// matching …Finished function receives. They must return ctx or one derived
+// from it, never nil.
+//
+// The package documentation tells when, where and in which order they are called.
+type Sink struct {
+	BreakerCreated func(ctx context.Context, e BreakerCreated)
+	CallStarted    func(ctx context.Context, e CallStarted) context.Context
+	CallFinished   func(ctx context.Context, e CallFinished)
+	CallRejected   func(ctx context.Context, e CallRejected)
+	StateChanged   func(ctx context.Context, e StateChanged)
+	WindowRotated  func(ctx context.Context, e WindowRotated)
+	BreakerRetired func(ctx context.Context, e BreakerRetired)
+
+	RetryStarted    func(ctx context.Context, e RetryStarted) context.Context
+	AttemptStarted  func(ctx context.Context, e AttemptStarted) context.Context
+	AttemptFinished func(ctx context.Context, e AttemptFinished)
+	RetryScheduled  func(ctx context.Context, e RetryScheduled)
+	RetryFinished   func(ctx context.Context, e RetryFinished)
+}
+
+// Join returns a sink that passes each event to every one of sinks, in order. The
+// contexts that …Started functions derive are threaded through them. A function
+// of the result is nil only where it is nil in all of sinks, and is the function
+// itself where only one sink has it.
+//
+// A sink that panics does not keep an event from the sinks after it, except that
+// a panic in a …Started function ends the call before it has begun.
+func Join(sinks ...Sink) Sink {
+	var joined Sink
+	for _, s := range sinks {
+		joined.BreakerCreated = both(joined.BreakerCreated, s.BreakerCreated)
+		joined.CallStarted = through(joined.CallStarted, s.CallStarted)
+		joined.CallFinished = both(joined.CallFinished, s.CallFinished)
+		joined.CallRejected = both(joined.CallRejected, s.CallRejected)
+		joined.StateChanged = both(joined.StateChanged, s.StateChanged)
+		joined.WindowRotated = both(joined.WindowRotated, s.WindowRotated)
+		joined.BreakerRetired = both(joined.BreakerRetired, s.BreakerRetired)
+		joined.RetryStarted = through(joined.RetryStarted, s.RetryStarted)
+		joined.AttemptStarted = through(joined.AttemptStarted, s.AttemptStarted)
+		joined.AttemptFinished = both(joined.AttemptFinished, s.AttemptFinished)
+		joined.RetryScheduled = both(joined.RetryScheduled, s.RetryScheduled)
+		joined.RetryFinished = both(joined.RetryFinished, s.RetryFinished)
+	}
+	return joined
+}
+
+// both returns a function that calls first and then second, also when first panics.
+func both[E Event](first, second func(context.Context, E)) func(context.Context, E) {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return func(ctx context.Context, e E) {
+		defer second(ctx, e)
+		first(ctx, e)
+	}
+}
+
+// through returns a function that passes the context first derives to second.
+func through[E Event](first, second func(context.Context, E) context.Context) func(context.Context, E) context.Context {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return func(ctx context.Context, e E) context.Context {
+		return second(first(ctx, e), e)
+	}
+}
+
+// All returns a sink that passes every kind of event to f, as an interface value:
+// an allocation for each event, for consumers that switch on the type. A nil f
+// gives the zero Sink.
+func All(f func(ctx context.Context, e Event)) Sink {
+	if f == nil {
+		return Sink{}
+	}
+	return Sink{
+		BreakerCreated:  boxed[BreakerCreated](f),
+		CallStarted:     boxedStart[CallStarted](f),
+		CallFinished:    boxed[CallFinished](f),
+		CallRejected:    boxed[CallRejected](f),
+		StateChanged:    boxed[StateChanged](f),
+		WindowRotated:   boxed[WindowRotated](f),
+		BreakerRetired:  boxed[BreakerRetired](f),
+		RetryStarted:    boxedStart[RetryStarted](f),
+		AttemptStarted:  boxedStart[AttemptStarted](f),
+		AttemptFinished: boxed[AttemptFinished](f),
+		RetryScheduled:  boxed[RetryScheduled](f),
+		RetryFinished:   boxed[RetryFinished](f),
+	}
+}
+
+func boxed[E Event](f func(context.Context, Event)) func(context.Context, E) {
+	return func(ctx context.Context, e E) { f(ctx, e) }
+}
+
+func boxedStart[E Event](f func(context.Context, Event)) func(context.Context, E) context.Context {
+	return func(ctx context.Context, e E) context.Context {
+		f(ctx, e)
+		return ctx
+	}
+}
