@@ -1,0 +1,89 @@
+package resilience
+
+import (
+	"context"
+
+	"github.com/breakwater-go/breakwater/events"
+)
+
+// Logger is told of a breaker's state changes: an opening as an error, any other as
+// information. The fields are "name", "from", "to", "reason", "forced",
+// "generation", and for an opening "failures", "volume" and "error_rate". Its
+// methods are called as sinks are; see package events. For more than state changes,
+// see [events.Log].
+type Logger interface {
+	Info(msg string, fields map[string]interface{})
+	Error(msg string, fields map[string]interface{})
+}
+
+// MetricsCollector is told of a breaker's outcomes and state changes. ErrorType is
+// what [events.ErrorType] says, "panic" for work that did not return; from and to
+// are names of states, as "half-open". A collector that also has the method
+//
+//	RecordRejection(name string)
+//
+// is told of rejected calls by it. The methods are called as sinks are; see package
+// events.
+type MetricsCollector interface {
+	RecordSuccess(name string)
+	RecordFailure(name string, errorType string)
+	RecordStateChange(name string, from, to string)
+}
+
+// sink joins what the configuration asks to be told of, Events first.
+func (c *CircuitBreakerConfig) sink() *events.Sink {
+	sinks := []events.Sink{c.Events}
+	if c.Metrics != nil {
+		sinks = append(sinks, metricsSink(c.Metrics))
+	}
+	if c.Logger != nil {
+		sinks = append(sinks, loggerSink(c.Logger))
+	}
+	joined := events.Join(sinks...)
+	return &joined
+}
+
+func loggerSink(l Logger) events.Sink {
+	return events.Sink{StateChanged: func(_ context.Context, e events.StateChanged) {
+		fields := map[string]interface{}{
+			"name":       e.Name,
+			"from":       e.From.String(),
+			"to":         e.To.String(),
+			"reason":     string(e.Reason),
+			"forced":     e.Forced,
+			"generation": e.Generation,
+		}
+		if e.To != StateOpen {
+			l.Info("circuit breaker "+e.To.String(), fields)
+			return
+		}
+		fields["failures"] = e.Counts.Failure
+		fields["volume"] = e.Counts.Volume()
+		fields["error_rate"] = e.Counts.FailureRatio()
+		l.Error("circuit breaker open", fields)
+	}}
+}
+
+func metricsSink(m MetricsCollector) events.Sink {
+	s := events.Sink{
+		CallFinished: func(_ context.Context, e events.CallFinished) {
+			switch {
+			case e.Outcome == events.OutcomeSuccess:
+				m.RecordSuccess(e.Name)
+			case e.Panicked:
+				m.RecordFailure(e.Name, "panic")
+			case e.Outcome == events.OutcomeFailure:
+				m.RecordFailure(e.Name, events.ErrorType(e.Err))
+			}
+		},
+		StateChanged: func(_ context.Context, e events.StateChanged) {
+			if e.From != e.To {
+				m.RecordStateChange(e.Name, e.From.String(), e.To.String())
+			}
+		},
+	}
+	if r, ok := m.(interface{ RecordRejection(name string) }); ok {
+		s.CallRejected = func(_ context.Context, e events.CallRejected) { r.RecordRejection(e.Name) }
+	}
+	return s
+}

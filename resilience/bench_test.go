@@ -1,0 +1,124 @@
+package resilience_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/breakwater-go/breakwater/events"
+	"github.com/breakwater-go/breakwater/resilience"
+)
+
+var errBench = errors.New("failure")
+
+func succeed() error { return nil }
+func fail() error    { return errBench }
+
+// benchSink listens to everything and does nothing.
+func benchSink() events.Sink {
+	return events.Sink{
+		CallStarted:     func(ctx context.Context, _ events.CallStarted) context.Context { return ctx },
+		CallFinished:    func(context.Context, events.CallFinished) {},
+		CallRejected:    func(context.Context, events.CallRejected) {},
+		StateChanged:    func(context.Context, events.StateChanged) {},
+		WindowRotated:   func(context.Context, events.WindowRotated) {},
+		RetryStarted:    func(ctx context.Context, _ events.RetryStarted) context.Context { return ctx },
+		AttemptStarted:  func(ctx context.Context, _ events.AttemptStarted) context.Context { return ctx },
+		AttemptFinished: func(context.Context, events.AttemptFinished) {},
+		RetryScheduled:  func(context.Context, events.RetryScheduled) {},
+		RetryFinished:   func(context.Context, events.RetryFinished) {},
+	}
+}
+
+// withAndWithoutSink runs a benchmark with nobody listening and with one sink.
+func withAndWithoutSink(b *testing.B, f func(b *testing.B, s events.Sink)) {
+	b.Run("silent", func(b *testing.B) { b.ReportAllocs(); f(b, events.Sink{}) })
+	b.Run("sink", func(b *testing.B) { b.ReportAllocs(); f(b, benchSink()) })
+}
+
+func BenchmarkSuccess(b *testing.B) {
+	withAndWithoutSink(b, func(b *testing.B, s events.Sink) {
+		cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Events: s})
+		ctx := b.Context()
+		for b.Loop() {
+			_ = cb.Execute(ctx, succeed)
+		}
+	})
+}
+
+func BenchmarkSuccessParallel(b *testing.B) {
+	withAndWithoutSink(b, func(b *testing.B, s events.Sink) {
+		cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Events: s})
+		ctx := b.Context()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				_ = cb.Execute(ctx, succeed)
+			}
+		})
+	})
+}
+
+func BenchmarkFailure(b *testing.B) {
+	withAndWithoutSink(b, func(b *testing.B, s events.Sink) {
+		cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Events: s, ErrorThreshold: 1})
+		ctx := b.Context()
+		_ = cb.Execute(ctx, succeed)
+		for b.Loop() {
+			if cb.Execute(ctx, fail) != errBench {
+				_ = cb.Execute(ctx, succeed)
+			}
+		}
+	})
+}
+
+func BenchmarkRejection(b *testing.B) {
+	withAndWithoutSink(b, func(b *testing.B, s events.Sink) {
+		cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Events: s, VolumeThreshold: 1, SleepWindow: time.Hour})
+		ctx := b.Context()
+		_ = cb.Execute(ctx, fail)
+		for b.Loop() {
+			_ = cb.Execute(ctx, succeed)
+		}
+	})
+}
+
+func BenchmarkRetryFirstAttempt(b *testing.B) {
+	withAndWithoutSink(b, func(b *testing.B, s events.Sink) {
+		c := resilience.DefaultRetryConfig()
+		c.Events = s
+		ctx := b.Context()
+		for b.Loop() {
+			_ = resilience.Retry(ctx, c, succeed)
+		}
+	})
+}
+
+func BenchmarkRetryThirdAttempt(b *testing.B) {
+	withAndWithoutSink(b, func(b *testing.B, s events.Sink) {
+		c := &resilience.RetryConfig{InitialDelay: 1, MaxDelay: 1, Events: s}
+		ctx := b.Context()
+		n := 0
+		work := func() error {
+			if n++; n%3 == 0 {
+				return nil
+			}
+			return errBench
+		}
+		for b.Loop() {
+			_ = resilience.Retry(ctx, c, work)
+		}
+	})
+}
+
+func BenchmarkRetryWithCircuitBreaker(b *testing.B) {
+	withAndWithoutSink(b, func(b *testing.B, s events.Sink) {
+		cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Events: s})
+		c := resilience.DefaultRetryConfig()
+		c.Events = s
+		ctx := b.Context()
+		for b.Loop() {
+			_ = resilience.RetryWithCircuitBreaker(ctx, c, cb, succeed)
+		}
+	})
+}

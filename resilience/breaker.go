@@ -1,0 +1,697 @@
+package resilience
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/breakwater-go/breakwater/events"
+)
+
+// CircuitBreaker protects calls to one dependency. While closed it lets every call
+// through and counts failures in a sliding window; at the error threshold it opens
+// and rejects every call for the sleep window; then it is half-open and lets a few
+// probes through, whose results close it or open it again.
+//
+// Prefer [CircuitBreaker.Run], which hands the work a context, over
+// [CircuitBreaker.Execute]; use [CircuitBreaker.Acquire] where the work does not
+// fit into a function. All methods may be called concurrently, and from sinks,
+// callbacks and classifiers of the same breaker.
+//
+// A CircuitBreaker has no goroutine. While open or half-open it may have a timer;
+// one that is dropped without [CircuitBreaker.Close] is collected when that has run.
+//
+// How it works: all that a state consists of is a [phase], found through one atomic
+// pointer. A closed call loads the pointer, runs, adds to one counter of that phase
+// and judges only while the window holds failures; it takes no lock except when it
+// is the first to reach a new bucket. Everything rarer happens under mu, which
+// guards arithmetic only: events are queued there and delivered after it is
+// released.
+type CircuitBreaker struct {
+	// Written by the constructor only, and read by every call.
+	name      string
+	id        uint64
+	sink      *events.Sink // never nil
+	classify  func(error) bool
+	base      time.Time     // the zero of the breaker's monotonic clock
+	slowAfter time.Duration // never when no call is slow
+	observed  bool          // somebody wants to know when calls start, or how long they take
+	judgement judgement
+
+	// phase is the present phase. It is stored under mu and loaded by anyone.
+	phase atomic.Pointer[phase]
+
+	// Written by the constructor only, and read when the state changes.
+	recovery   recovery
+	thresholds events.Thresholds
+	sinkPanics atomic.Uint64
+
+	retired atomic.Bool // set by Close, under mu
+
+	mu         sync.Mutex
+	totals     events.Counts // of all phases, as far as folded
+	timer      *time.Timer   // ends the sleep window or the oldest probe; nil without
+	listeners  []*listener   // replaced, never changed, so that a delivery can hold it
+	facts      []fact        // committed, not yet delivered
+	delivering bool          // somebody delivers facts, and will deliver those added
+}
+
+// NewCircuitBreaker returns a closed breaker. A nil config means all defaults. It
+// panics with a [*ConfigError] if the configuration is invalid; ask
+// [CircuitBreakerConfig.Validate] first where it comes from users.
+func NewCircuitBreaker(config *CircuitBreakerConfig) *CircuitBreaker {
+	if err := config.Validate(); err != nil {
+		panic(err)
+	}
+	c := config.withDefaults()
+	b := &CircuitBreaker{
+		name:      c.Name,
+		id:        lastID.Add(1),
+		sink:      c.sink(),
+		classify:  c.ErrorClassifier,
+		base:      time.Now(),
+		slowAfter: c.SlowCallDuration,
+		judgement: judgement{
+			volume:     uint64(c.VolumeThreshold),
+			errorRatio: c.ErrorThreshold,
+			slowRatio:  c.SlowCallThreshold,
+		},
+		recovery:   newRecovery(c.HalfOpenRequests, c.SuccessThreshold, c.ProbeTimeout),
+		thresholds: c.thresholds(),
+	}
+	if b.slowAfter == 0 {
+		b.slowAfter = never
+	}
+	b.observed = b.slowAfter != never || b.sink.CallStarted != nil || b.sink.CallFinished != nil
+	b.phase.Store(b.newPhase(StateClosed, false, b.base, 0, 1))
+	if created := b.sink.BreakerCreated; created != nil {
+		created(context.Background(), events.BreakerCreated{
+			Header:     b.header(),
+			Time:       b.base,
+			Thresholds: b.thresholds,
+			Snapshot:   b.snapshot,
+		})
+	}
+	return b
+}
+
+// lastID numbers the breakers of a process. It is the one mutable variable of the
+// package: a breaker's identity must differ from all others', and nothing is
+// decided by it.
+var lastID atomic.Uint64
+
+// Name returns the breaker's name.
+func (b *CircuitBreaker) Name() string { return b.name }
+
+// State returns the breaker's state. One that is forced shows the state it is
+// forced into; [CircuitBreaker.GetStats] tells them apart.
+func (b *CircuitBreaker) State() CircuitState { return b.phase.Load().state }
+
+// Execute runs fn if the breaker admits the call, and returns fn's error unchanged.
+// Else it returns a [*RejectedError], which is [ErrCircuitBreakerOpen]. If ctx is
+// done already, fn is not run, nothing is counted, and ctx's error comes back.
+//
+// Fn runs on the caller's goroutine. If it panics or calls [runtime.Goexit], that
+// counts as a failure and goes on its way.
+func (b *CircuitBreaker) Execute(ctx context.Context, fn func() error) error {
+	if fn == nil {
+		panic("resilience: Execute of a nil function")
+	}
+	var c call
+	if err := b.admit(ctx, &c); err != nil {
+		return err
+	}
+	defer c.abandon()
+	err := fn()
+	c.finish(err)
+	return err
+}
+
+// Run is Execute for work that takes a context: ctx, or what a sink derived from
+// it for this call. It makes a CircuitBreaker a [Policy].
+func (b *CircuitBreaker) Run(ctx context.Context, fn func(context.Context) error) error {
+	if fn == nil {
+		panic("resilience: Run of a nil function")
+	}
+	var c call
+	if err := b.admit(ctx, &c); err != nil {
+		return err
+	}
+	defer c.abandon()
+	err := fn(c.ctx)
+	c.finish(err)
+	return err
+}
+
+// Acquire is the first half of a call that does not fit into a function, such as a
+// stream or work that another goroutine ends. Without an error the caller must end
+// the call with [Permit.Done]; a permit of a half-open breaker that is forgotten
+// counts as a failed probe after ProbeTimeout.
+func (b *CircuitBreaker) Acquire(ctx context.Context) (Permit, error) {
+	h := new(held)
+	if err := b.admit(ctx, &h.call); err != nil {
+		return Permit{}, err
+	}
+	return Permit{h}, nil
+}
+
+// Permit is an admitted call that has not ended. Its copies are the same call. The
+// zero Permit is no call, and its methods do nothing.
+type Permit struct{ held *held }
+
+type held struct {
+	call call
+	done atomic.Bool // the first Done wins; the others return without touching call
+}
+
+// Context returns the context for the work: the one that was given to Acquire, or
+// what a sink derived from it.
+func (p Permit) Context() context.Context {
+	if p.held == nil {
+		return context.Background()
+	}
+	return p.held.call.ctx
+}
+
+// Done ends the call with the work's error, nil for success. Only the first Done
+// counts. It may be called from any goroutine.
+func (p Permit) Done(err error) {
+	if p.held == nil || p.held.done.Swap(true) {
+		return
+	}
+	defer p.held.call.abandon()
+	p.held.call.finish(err)
+}
+
+// call is one admitted call. It lives on the stack of Execute or Run.
+type call struct {
+	b     *CircuitBreaker
+	phase *phase          // that admitted it
+	probe *probe          // nil unless that is half-open
+	ctx   context.Context // for the work and for its events
+	start time.Duration   // on the breaker's clock; 0 if nobody wants durations
+	done  bool            // settled; what follows is only told
+
+	silent bool // it began after Close: nothing is told of it
+}
+
+// admit fills c in or says why the call may not run.
+func (b *CircuitBreaker) admit(ctx context.Context, c *call) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.b, c.ctx, c.phase = b, ctx, b.phase.Load()
+	if c.phase.state != StateClosed {
+		if err := b.admitProbe(c); err != nil {
+			return err
+		}
+	}
+	if b.observed {
+		c.observe()
+	}
+	return nil
+}
+
+// observe notes when the call starts and tells of it, and takes over the context
+// that sinks derive.
+func (c *call) observe() {
+	b := c.b
+	c.start = time.Since(b.base)
+	c.silent = b.retired.Load()
+	if b.sink.CallStarted == nil || c.silent {
+		return
+	}
+	begun := false
+	defer func() {
+		// A sink that panics here keeps the call from beginning: no event follows,
+		// and a probe's place is free again.
+		if !begun && c.probe != nil {
+			b.mu.Lock()
+			c.phase.probes.settle(c.probe, events.OutcomeIgnored)
+			b.mu.Unlock()
+		}
+	}()
+	ctx := b.sink.CallStarted(c.ctx, events.CallStarted{Header: b.header(), State: c.phase.state})
+	begun = true
+	if ctx != nil {
+		c.ctx = ctx
+	}
+}
+
+// finish settles the call with the error its work returned.
+func (c *call) finish(err error) {
+	outcome := events.OutcomeSuccess
+	if err != nil {
+		outcome = c.outcome(err) // if this panics, abandon settles
+	}
+	c.settle(outcome, err, false)
+}
+
+// abandon settles a call whose work, or whose classifier, did not return: it
+// panicked or ended the goroutine. Deferred without a recover, it sees both and
+// leaves the stack as it is.
+func (c *call) abandon() {
+	if !c.done {
+		c.settle(events.OutcomeFailure, nil, true)
+	}
+}
+
+func (c *call) outcome(err error) events.Outcome {
+	if gaveUp(c.ctx, err) || isIgnored(err) || !c.b.classify(err) {
+		return events.OutcomeIgnored
+	}
+	return events.OutcomeFailure
+}
+
+// settle counts the outcome, draws the consequences and tells of all of it, in
+// this order: a sink that panics finds everything committed.
+func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
+	c.done = true
+	b, p := c.b, c.phase
+	now := time.Since(b.base)
+	slow := now-c.start >= b.slowAfter && outcome != events.OutcomeIgnored
+
+	var rotated *marks
+	var changed, stale bool
+	if c.probe != nil {
+		changed, stale = b.settleProbe(c, outcome, slow)
+	} else {
+		rotated, changed, stale = b.settleClosed(c, outcome, slow, now)
+	}
+	told := b.sink.CallFinished != nil && !c.silent
+	if rotated == nil && !changed && !told {
+		return
+	}
+	e := events.CallFinished{
+		Header:   b.header(),
+		State:    p.state,
+		Outcome:  outcome,
+		Duration: now - c.start,
+		Err:      err,
+		Panicked: panicked,
+		Stale:    stale,
+	}
+	if rotated == nil && !changed {
+		b.sink.CallFinished(c.ctx, e)
+		return
+	}
+	// Deferred, so that a sink that panics at one event does not cost the others.
+	if told {
+		defer b.sink.CallFinished(c.ctx, e)
+	}
+	if changed {
+		defer b.deliver()
+	}
+	if rotated != nil {
+		b.tellRotated(c.ctx, rotated, now)
+	}
+}
+
+// settleClosed counts the outcome of a call that a closed phase admitted, and
+// opens the breaker if that is due.
+func (b *CircuitBreaker) settleClosed(c *call, outcome events.Outcome, slow bool, now time.Duration) (rotated *marks, changed, stale bool) {
+	p := c.phase
+	w := &p.window
+	var m *marks
+	switch outcome {
+	case events.OutcomeIgnored:
+		p.ignored.Add(1)
+	default:
+		var crossed bool
+		if m, crossed = w.marksAt(now); crossed && p.judged {
+			rotated = m
+		}
+		if slow {
+			w.slow.Add(1)
+		}
+		if outcome == events.OutcomeSuccess {
+			w.success.Add(1)
+		} else {
+			w.failure.Add(1)
+		}
+	}
+	// Loaded after counting: see fold.
+	if b.phase.Load() != p {
+		b.mu.Lock()
+		b.fold(p)
+		b.mu.Unlock()
+		return rotated, false, true
+	}
+	// A window without failures or slow calls cannot open the breaker. Of two calls
+	// that finish at once each counts before it reads, so the later reading of the
+	// two sees both: no outcome goes unjudged.
+	if m != nil && p.judged && (w.failure.Load() != m.oldest.failure || w.slow.Load() != m.oldest.slow) {
+		if b.judgement.of(w.tally().since(m.oldest)) != "" {
+			changed = b.open(c.ctx, p)
+		}
+	}
+	return rotated, changed, false
+}
+
+// open opens the breaker if p is still its phase and its window still demands it:
+// other calls may have been faster, or have rotated the window since.
+func (b *CircuitBreaker) open(ctx context.Context, p *phase) (changed bool) {
+	at := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.phase.Load() != p {
+		return false
+	}
+	reason := b.judgement.of(p.window.countsAt(at.Sub(b.base)))
+	if reason == "" {
+		return false
+	}
+	b.enter(ctx, at, StateOpen, false, reason)
+	return true
+}
+
+// admitProbe decides on a call that found the breaker open or half-open. It goes
+// around once for each change of state it meets or makes.
+func (b *CircuitBreaker) admitProbe(c *call) error {
+	for {
+		p := b.phase.Load()
+		c.phase = p
+		switch p.state {
+		case StateClosed:
+			return nil
+		case StateOpen:
+			now := time.Since(b.base)
+			if now < p.until {
+				return b.reject(c.ctx, p, now)
+			}
+			b.endSleep(c.ctx, p) // a call was earlier than the timer
+			b.deliver()
+		default:
+			probe, changed := b.takeProbe(c.ctx, p)
+			if changed {
+				b.deliver()
+				continue
+			}
+			if probe == nil {
+				return b.reject(c.ctx, p, 0)
+			}
+			c.probe = probe
+			return nil
+		}
+	}
+}
+
+// takeProbe admits a probe of the half-open phase p, nil if its probes are taken.
+// Changed tells that p has ended instead, or was over already.
+func (b *CircuitBreaker) takeProbe(ctx context.Context, p *phase) (taken *probe, changed bool) {
+	at := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.phase.Load() != p || b.expireProbes(ctx, p, at) {
+		return nil, true
+	}
+	taken = p.probes.admit(b.recovery, at.Sub(b.base))
+	if taken != nil && len(p.probes.out) == 1 {
+		b.wakeAfter(b.recovery.timeout, p)
+	}
+	return taken, false
+}
+
+// settleProbe takes a probe back and draws the verdict if it is certain.
+func (b *CircuitBreaker) settleProbe(c *call, outcome events.Outcome, slow bool) (changed, stale bool) {
+	at := time.Now()
+	p := c.phase
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p.count(outcome, slow)
+	if b.phase.Load() != p {
+		b.fold(p)
+		return false, true
+	}
+	if slow {
+		outcome = events.OutcomeFailure // it answered, but has not recovered
+	}
+	// Those that are overdue failed first, should their timer be late; c's own probe
+	// may be one of them.
+	if b.expireProbes(c.ctx, p, at) {
+		return true, true
+	}
+	if !p.probes.settle(c.probe, outcome) {
+		return false, true
+	}
+	return b.conclude(c.ctx, p, at, events.ReasonProbesFailed), false
+}
+
+// count adds to the counters of a phase that is not closed.
+func (p *phase) count(outcome events.Outcome, slow bool) {
+	switch outcome {
+	case events.OutcomeSuccess:
+		p.window.success.Add(1)
+	case events.OutcomeFailure:
+		p.window.failure.Add(1)
+	default:
+		p.ignored.Add(1)
+	}
+	if slow {
+		p.window.slow.Add(1)
+	}
+}
+
+// expireProbes fails the probes of p that are overdue and reports whether that
+// ended the phase. It requires mu.
+func (b *CircuitBreaker) expireProbes(ctx context.Context, p *phase, at time.Time) (changed bool) {
+	return p.probes.expire(b.recovery, at.Sub(b.base)) &&
+		b.conclude(ctx, p, at, events.ReasonProbeTimeout)
+}
+
+// conclude ends the half-open phase p if its verdict is certain, and reports
+// whether it is. Failed is the reason to give if it opens. It requires mu.
+func (b *CircuitBreaker) conclude(ctx context.Context, p *phase, at time.Time, failed events.Reason) (changed bool) {
+	state, certain := p.probes.verdict(b.recovery)
+	if !certain {
+		return false
+	}
+	reason := events.ReasonProbesPassed
+	if state == StateOpen {
+		reason = failed
+	}
+	b.enter(ctx, at, state, false, reason)
+	return true
+}
+
+// reject counts and tells of a call that p does not admit.
+func (b *CircuitBreaker) reject(ctx context.Context, p *phase, now time.Duration) error {
+	p.rejected.Add(1)
+	if b.phase.Load() != p { // loaded after counting: see fold
+		b.mu.Lock()
+		b.fold(p)
+		b.mu.Unlock()
+	}
+	if b.sink.CallRejected != nil && !b.retired.Load() {
+		e := events.CallRejected{Header: b.header(), State: p.state, Forced: p.forced}
+		if p.until != never {
+			e.RetryAfter = p.until - now
+		}
+		b.sink.CallRejected(ctx, e)
+	}
+	return p.rejection
+}
+
+// wake is what the timer does: it ends the sleep window or the oldest probe of p.
+// It runs on the timer's goroutine, where no caller can receive a panic.
+func (b *CircuitBreaker) wake(p *phase) {
+	ctx := context.Background()
+	switch p.state {
+	case StateOpen:
+		b.endSleep(ctx, p)
+	case StateHalfOpen:
+		at := time.Now()
+		b.mu.Lock()
+		if b.phase.Load() == p && !b.expireProbes(ctx, p, at) && len(p.probes.out) > 0 {
+			b.wakeAfter(p.probes.out[0].since+b.recovery.timeout-at.Sub(b.base), p)
+		}
+		b.mu.Unlock()
+	}
+	b.deliverFromTimer()
+}
+
+// endSleep turns the open phase p half-open if it is still the present one.
+func (b *CircuitBreaker) endSleep(ctx context.Context, p *phase) {
+	at := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.phase.Load() == p && at.Sub(b.base) >= p.until {
+		b.enter(ctx, at, StateHalfOpen, false, events.ReasonSleepWindowElapsed)
+	}
+}
+
+// wakeAfter sets the timer for p. A timer that was set before, and even one that
+// has run but not yet taken mu, does no harm: wake looks at the state again. It
+// requires mu.
+func (b *CircuitBreaker) wakeAfter(d time.Duration, p *phase) {
+	b.stopTimer()
+	if !b.retired.Load() {
+		b.timer = time.AfterFunc(d, func() { b.wake(p) })
+	}
+}
+
+func (b *CircuitBreaker) stopTimer() {
+	if b.timer != nil {
+		b.timer.Stop()
+		b.timer = nil
+	}
+}
+
+// enter ends the present phase and begins the next, and queues the event that
+// tells of it. The caller delivers after releasing mu. It requires mu.
+func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitState, forced bool, reason events.Reason) {
+	old := b.phase.Load()
+	// The clock was read before mu was taken, so another change may be later.
+	now := max(at.Sub(b.base), old.since)
+	next := b.newPhase(state, forced, at, now, old.generation+1)
+	next.spent = old.spent
+	next.spent[old.status()] += now - old.since
+	if next.lastClosed = old.lastClosed; old.state == StateClosed {
+		next.lastClosed = at
+	}
+	e := events.StateChanged{
+		Header:     b.header(),
+		Time:       at,
+		From:       old.state,
+		FromForced: old.forced,
+		To:         state,
+		Forced:     forced,
+		Reason:     reason,
+		Generation: next.generation,
+		Counts:     old.deciding(now),
+		Elapsed:    now - old.since,
+	}
+	b.phase.Store(next)
+	b.fold(old)
+	b.stopTimer()
+	if next.until != never {
+		e.RetryAfter = next.until - now
+		b.wakeAfter(e.RetryAfter, next)
+	}
+	if !b.retired.Load() {
+		b.facts = append(b.facts, fact{ctx: ctx, changed: e})
+	}
+}
+
+// newPhase returns a phase that begins at the given time, now on the breaker's clock.
+func (b *CircuitBreaker) newPhase(state CircuitState, forced bool, at time.Time, now time.Duration, generation uint64) *phase {
+	p := &phase{
+		state:      state,
+		forced:     forced,
+		judged:     state == StateClosed && !forced,
+		generation: generation,
+		began:      at,
+		since:      now,
+		until:      never,
+	}
+	if state == StateClosed {
+		p.window.init(b.base, now, b.thresholds.WindowSize, b.thresholds.BucketCount)
+		return p
+	}
+	rejection := &RejectedError{Name: b.name, State: state, Forced: forced, Since: at}
+	if state == StateOpen && !forced {
+		p.until = now + b.thresholds.SleepWindow
+		rejection.Until = at.Add(b.thresholds.SleepWindow)
+	}
+	p.rejection = rejection
+	return p
+}
+
+// deciding returns what the state of p is judged by: the window, or the probes.
+// For a half-open phase it requires the breaker's mu.
+func (p *phase) deciding(now time.Duration) events.Counts {
+	switch p.state {
+	case StateClosed:
+		return p.window.countsAt(now)
+	case StateHalfOpen:
+		return p.probes.counts()
+	default:
+		return events.Counts{}
+	}
+}
+
+// fold brings the totals up to date with what was counted in p. It requires mu.
+//
+// No count is lost, though calls count without a lock and may be late: a call
+// counts first and then loads b.phase; a change stores b.phase first and then
+// folds. Either the call's load comes after the store, then it sees that p is over
+// and folds its own count; or it comes before, then its count, which is earlier
+// still, is seen by the fold that follows the store.
+func (b *CircuitBreaker) fold(p *phase) {
+	now := p.counts()
+	b.totals.Success += now.Success - p.folded.Success
+	b.totals.Failure += now.Failure - p.folded.Failure
+	b.totals.Ignored += now.Ignored - p.folded.Ignored
+	b.totals.Rejected += now.Rejected - p.folded.Rejected
+	b.totals.Slow += now.Slow - p.folded.Slow
+	p.folded = now
+}
+
+// ForceOpen rejects every call until ClearForce, ForceClosed or Reset. It beats
+// everything, in any state.
+func (b *CircuitBreaker) ForceOpen() { b.force(StateOpen) }
+
+// ForceClosed admits every call, whatever comes of it, until ClearForce, ForceOpen
+// or Reset. It beats everything, in any state.
+func (b *CircuitBreaker) ForceClosed() { b.force(StateClosed) }
+
+func (b *CircuitBreaker) force(state CircuitState) {
+	b.control(func(p *phase) (CircuitState, bool, events.Reason) {
+		if p.forced && p.state == state {
+			return state, true, ""
+		}
+		return state, true, events.ReasonForced
+	})
+}
+
+// ClearForce lifts ForceOpen or ForceClosed. The breaker stays in the state it
+// showed and enters it anew: open for a whole sleep window, or closed with an empty
+// window. A breaker that is not forced stays as it is.
+func (b *CircuitBreaker) ClearForce() {
+	b.control(func(p *phase) (CircuitState, bool, events.Reason) {
+		if !p.forced {
+			return p.state, false, ""
+		}
+		return p.state, false, events.ReasonForceCleared
+	})
+}
+
+// Reset lifts any force and begins afresh: closed, with an empty window. Calls that
+// are under way influence nothing any more. Totals stay.
+func (b *CircuitBreaker) Reset() {
+	b.control(func(*phase) (CircuitState, bool, events.Reason) {
+		return StateClosed, false, events.ReasonReset
+	})
+}
+
+// control makes the change that decide asks for, none if its reason is empty.
+func (b *CircuitBreaker) control(decide func(*phase) (state CircuitState, forced bool, reason events.Reason)) {
+	at := time.Now()
+	b.mu.Lock()
+	if state, forced, reason := decide(b.phase.Load()); reason != "" {
+		b.enter(context.Background(), at, state, forced, reason)
+	}
+	b.mu.Unlock()
+	b.deliver()
+}
+
+// Close retires the breaker: sinks get BreakerRetired as its last event, so that its
+// series stop, and it sets no timer any more. Calls that are under way finish as
+// they would have. Who still holds it is still protected, silently. Closing again
+// does nothing.
+func (b *CircuitBreaker) Close() {
+	at := time.Now()
+	b.mu.Lock()
+	if !b.retired.Swap(true) {
+		b.stopTimer()
+		b.facts = append(b.facts, fact{
+			ctx:     context.Background(),
+			retired: &events.BreakerRetired{Header: b.header(), Time: at},
+		})
+	}
+	b.mu.Unlock()
+	b.deliver()
+}
+
+func (b *CircuitBreaker) header() events.Header { return events.Header{Name: b.name, ID: b.id} }

@@ -1,0 +1,179 @@
+package resilience
+
+import (
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/breakwater-go/breakwater/events"
+)
+
+// CircuitState is the state of a circuit breaker.
+type CircuitState = events.State
+
+// The states of a circuit breaker.
+const (
+	StateClosed   = events.StateClosed   // calls run, outcomes are judged
+	StateOpen     = events.StateOpen     // calls are rejected until the sleep window ends
+	StateHalfOpen = events.StateHalfOpen // a few probes run and decide what comes next
+)
+
+// phase is one stay of a breaker in one state, from the change that began it to
+// the change that ends it. A call reports to the phase that admitted it and to no
+// other, so a result that comes after the phase has ended dies with it: it still
+// counts in the totals, and nobody judges it.
+//
+// What is above the counters is written before the phase is published through
+// [CircuitBreaker.phase] and never after.
+type phase struct {
+	state      CircuitState
+	forced     bool
+	judged     bool // closed and not forced: outcomes can open the breaker
+	generation uint64
+	began      time.Time     // wall clock, for people
+	since      time.Duration // the same on the breaker's monotonic clock
+	until      time.Duration // when the sleep window ends; never if the phase has none
+	rejection  error         // *RejectedError, one for the whole phase; nil when closed
+	lastClosed time.Time     // when the breaker was last closed; unused while it is
+
+	// spent is the time spent in each status before this phase began.
+	spent [events.StatusCount]time.Duration
+
+	// window holds the counters of successes, failures and slow calls in every
+	// state; only a closed phase rotates it.
+	window            SlidingWindow
+	ignored, rejected atomic.Uint64
+
+	// Guarded by the breaker's mu.
+	probes probes        // used while half-open
+	folded events.Counts // what of the counters is in the breaker's totals
+}
+
+// never is a time that does not come: later than any configuration can reach.
+const never = time.Duration(math.MaxInt64)
+
+// counts returns every outcome that was reported to p so far.
+func (p *phase) counts() events.Counts {
+	t := p.window.tally()
+	return events.Counts{
+		Success:  t.success,
+		Failure:  t.failure,
+		Slow:     t.slow,
+		Ignored:  p.ignored.Load(),
+		Rejected: p.rejected.Load(),
+	}
+}
+
+func (p *phase) status() events.Status { return events.StatusOf(p.state, p.forced) }
+
+// judgement is what a closed breaker decides by.
+type judgement struct {
+	volume     uint64
+	errorRatio float64
+	slowRatio  float64 // 0: off
+}
+
+// of returns why a breaker whose window holds c must open, empty if it need not.
+//
+// The ratios are divided, not multiplied out: a quotient of two integers is
+// rounded to the float64 nearest to it, and so is a threshold written as a decimal,
+// so 55 failures of 100 are 0.55, while 0.55·100 is more than 55.
+func (j judgement) of(c events.Counts) events.Reason {
+	switch {
+	case c.Volume() < j.volume:
+		return ""
+	case c.FailureRatio() >= j.errorRatio:
+		return events.ReasonErrorRate
+	case j.slowRatio > 0 && c.SlowRatio() >= j.slowRatio:
+		return events.ReasonSlowCallRate
+	default:
+		return ""
+	}
+}
+
+// probe is one call of a half-open breaker. Its identity is its address.
+type probe struct {
+	since time.Duration
+}
+
+// probes is the state of a half-open breaker: who is out, and how those fared who
+// came back. It is arithmetic only and is called under the breaker's mu.
+type probes struct {
+	passed, failed int
+	out            []*probe // in the order of admission, so the oldest is first
+}
+
+// recovery is what a half-open breaker decides by.
+type recovery struct {
+	most    int           // probes of one half-open period
+	needed  int           // of which must pass
+	timeout time.Duration // age at which a probe counts as failed
+}
+
+// newRecovery turns a ratio into a number of probes: the fewest whose share
+// reaches it.
+func newRecovery(most int, ratio float64, timeout time.Duration) recovery {
+	needed := int(math.Ceil(ratio * float64(most)))
+	// The product is rounded: 0.55·100 is above 55, whose share is 0.55 all the same.
+	if needed > 1 && float64(needed-1)/float64(most) >= ratio {
+		needed--
+	}
+	return recovery{most: most, needed: min(max(needed, 1), most), timeout: timeout}
+}
+
+// admit lets another probe out, nil if none may. Probes that passed or failed have
+// used up their place for good; those that are out hold one.
+func (ps *probes) admit(r recovery, now time.Duration) *probe {
+	if ps.passed+ps.failed+len(ps.out) >= r.most {
+		return nil
+	}
+	p := &probe{since: now}
+	ps.out = append(ps.out, p)
+	return p
+}
+
+// settle takes a probe back and reports whether it was out: one that had timed out
+// is not, and its result counts no more.
+func (ps *probes) settle(p *probe, o events.Outcome) bool {
+	i := slices.Index(ps.out, p)
+	if i < 0 {
+		return false
+	}
+	ps.out = slices.Delete(ps.out, i, i+1)
+	switch o {
+	case events.OutcomeSuccess:
+		ps.passed++
+	case events.OutcomeFailure:
+		ps.failed++
+	}
+	return true
+}
+
+// expire counts the probes as failed that have been out for the timeout, and
+// reports whether there were any.
+func (ps *probes) expire(r recovery, now time.Duration) bool {
+	n := 0
+	for n < len(ps.out) && now-ps.out[n].since >= r.timeout {
+		n++
+	}
+	ps.out = slices.Delete(ps.out, 0, n)
+	ps.failed += n
+	return n > 0
+}
+
+// verdict returns the state that the results so far make certain, and whether they do.
+func (ps *probes) verdict(r recovery) (CircuitState, bool) {
+	switch {
+	case ps.passed >= r.needed:
+		return StateClosed, true
+	case ps.failed > r.most-r.needed:
+		return StateOpen, true
+	default:
+		return StateHalfOpen, false
+	}
+}
+
+func (ps *probes) counts() events.Counts {
+	return events.Counts{Success: uint64(ps.passed), Failure: uint64(ps.failed)}
+}

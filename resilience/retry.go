@@ -1,0 +1,426 @@
+package resilience
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/breakwater-go/breakwater/events"
+)
+
+// RetryConfig says how often work is tried and how long to wait in between. The
+// zero value of a field means its default (of JitterEnabled: off), so a literal
+// names only what differs. It is read only, and may be used by any number of
+// retries at once as long as nobody changes it.
+type RetryConfig struct {
+	// MaxAttempts is the largest number of times the work is run, the first
+	// included: 1 does not retry. Zero means 3; it must not be negative.
+	MaxAttempts int
+
+	// InitialDelay is the wait after the first attempt. Zero means 100 ms. For no
+	// wait at all use a nanosecond: waits below a microsecond, which no timer keeps,
+	// are not waited.
+	InitialDelay time.Duration
+
+	// MaxDelay is the longest wait, the first included. Zero means 5 s.
+	MaxDelay time.Duration
+
+	// BackoffFactor is what a wait is multiplied by to get the next, at least 1.
+	// Zero means 2.
+	BackoffFactor float64
+
+	// JitterEnabled draws each wait evenly from zero to what it would have been, so
+	// that clients that failed together do not return together. The zero value is
+	// off; [DefaultRetryConfig] has it on.
+	JitterEnabled bool
+
+	// Name says which retry it is in errors, events and telemetry. Empty means
+	// "default", or in [RetryWithCircuitBreaker] the breaker's name.
+	Name string
+
+	// MaxRetryAfter is the longest wait that an error may ask for (see
+	// [RetryAfter]). One that asks for more ends the retry. Zero means MaxDelay.
+	MaxRetryAfter time.Duration
+
+	// RetryIf reports whether to try again after an error. Nil means after any
+	// error but a breaker's rejection and one marked with [Ignore]. It is asked
+	// neither after an error marked with [Permanent] nor when the caller's own
+	// context has ended: those end the retry. It may be called from many
+	// goroutines at once.
+	RetryIf func(error) bool
+
+	// Events receives everything the retry has to say. The zero Sink receives
+	// nothing and costs next to nothing.
+	Events events.Sink
+}
+
+// DefaultRetryConfig returns a new configuration with every default filled in but
+// the name, and with jitter.
+func DefaultRetryConfig() *RetryConfig {
+	c := (&RetryConfig{JitterEnabled: true}).withDefaults()
+	return &c
+}
+
+var defaultRetry = DefaultRetryConfig() // never changed
+
+func (c *RetryConfig) withDefaults() RetryConfig {
+	d := *c
+	setDefault(&d.MaxAttempts, 3)
+	setDefault(&d.InitialDelay, 100*time.Millisecond)
+	setDefault(&d.MaxDelay, 5*time.Second)
+	setDefault(&d.BackoffFactor, 2)
+	setDefault(&d.MaxRetryAfter, d.MaxDelay)
+	return d
+}
+
+// Validate reports the first field whose value can never work, as a [*ConfigError],
+// or nil. A nil configuration is valid.
+func (c *RetryConfig) Validate() error {
+	if c == nil || c.valid() {
+		return nil
+	}
+	var v validation
+	v.count("MaxAttempts", c.MaxAttempts, math.MaxInt)
+	v.atLeastZero("InitialDelay", c.InitialDelay)
+	v.atLeastZero("MaxDelay", c.MaxDelay)
+	if f := c.BackoffFactor; !validFactor(f) {
+		v.refuse("BackoffFactor", f, "a finite number of at least 1, or 0 for the default")
+	}
+	v.atLeastZero("MaxRetryAfter", c.MaxRetryAfter)
+	return v.error("RetryConfig")
+}
+
+// valid is Validate for the call path: a few comparisons and no complaint.
+func (c *RetryConfig) valid() bool {
+	return c.MaxAttempts >= 0 && c.InitialDelay >= 0 && c.MaxDelay >= 0 &&
+		c.MaxRetryAfter >= 0 && validFactor(c.BackoffFactor)
+}
+
+// validFactor is phrased so that NaN fails it.
+func validFactor(f float64) bool { return f == 0 || f >= 1 && f <= math.MaxFloat64 }
+
+// atLeastZero allows any length, since waits are capped and cannot overflow.
+func (v *validation) atLeastZero(field string, d time.Duration) {
+	if d < 0 {
+		v.refuse(field, d, "a positive duration, or 0 for the default")
+	}
+}
+
+// Retry runs fn until it succeeds, is not to be tried again, or has been tried
+// MaxAttempts times, and waits in between. A nil config is [DefaultRetryConfig]; an
+// invalid one is a [*ConfigError], and fn is not run.
+//
+// It returns nil after a success, else a [*RetryError]. An error of the first
+// attempt that is not to be retried comes back as it is: one that is [Permanent] or
+// refused by RetryIf, a breaker's rejection, or that of the caller's own context. If
+// ctx is done already, fn is not run and ctx's error comes back.
+func Retry(ctx context.Context, config *RetryConfig, fn func() error) error {
+	if fn == nil {
+		panic("resilience: Retry of a nil function")
+	}
+	return retry(ctx, config, work{plain: fn})
+}
+
+// RetryWithCircuitBreaker is [Retry] of fn with each attempt protected by cb, so
+// that each counts for the breaker and an attempt that cb rejects ends the retry
+// (unless RetryIf says otherwise).
+func RetryWithCircuitBreaker(ctx context.Context, config *RetryConfig, cb *CircuitBreaker, fn func() error) error {
+	if fn == nil {
+		panic("resilience: RetryWithCircuitBreaker of a nil function")
+	}
+	if cb == nil {
+		return &ConfigError{Config: "RetryWithCircuitBreaker", Field: "cb", Value: cb, Want: "a circuit breaker"}
+	}
+	return retry(ctx, config, work{plain: fn, breaker: cb})
+}
+
+// Retrier is a [Policy] that retries, as [Retry] does, work that takes a context.
+type Retrier struct{ config RetryConfig }
+
+// NewRetrier returns a Retrier with a copy of config, nil for [DefaultRetryConfig].
+// It panics with a [*ConfigError] if the configuration is invalid.
+func NewRetrier(config *RetryConfig) *Retrier {
+	if err := config.Validate(); err != nil {
+		panic(err)
+	}
+	if config == nil {
+		config = defaultRetry
+	}
+	return &Retrier{config.withDefaults()}
+}
+
+// Run is [Retry] with the context of each attempt handed to fn: ctx, or what a sink
+// derived from it, and [AttemptFromContext] tells the attempt's number.
+func (r *Retrier) Run(ctx context.Context, fn func(context.Context) error) error {
+	if fn == nil {
+		panic("resilience: Run of a nil function")
+	}
+	return retry(ctx, &r.config, work{withContext: fn})
+}
+
+// work is what is retried, in one of its three forms. A struct instead of a closure
+// over them, which would be an allocation for each call.
+type work struct {
+	plain       func() error
+	withContext func(context.Context) error
+	breaker     *CircuitBreaker // around plain, if any
+}
+
+func (w *work) run(ctx context.Context, attempt int) error {
+	switch {
+	case w.withContext != nil:
+		return w.withContext(withAttempt(ctx, attempt))
+	case w.breaker != nil:
+		return w.breaker.Execute(ctx, w.plain)
+	default:
+		return w.plain()
+	}
+}
+
+func (w *work) name(c *RetryConfig) string {
+	switch {
+	case c.Name != "":
+		return c.Name
+	case w.breaker != nil:
+		return w.breaker.name
+	default:
+		return "default"
+	}
+}
+
+type attemptKey struct{}
+
+// withAttempt returns a context that tells the attempt's number. The first attempt
+// goes without, unless it is within an attempt of another retry, whose number it
+// must not show: so that a success at once allocates nothing.
+func withAttempt(ctx context.Context, n int) context.Context {
+	if n == AttemptFromContext(ctx) {
+		return ctx
+	}
+	return context.WithValue(ctx, attemptKey{}, n)
+}
+
+// AttemptFromContext returns the number of the attempt that ctx belongs to, of the
+// innermost retry: 1 for the first and outside of any retry. One less is the value
+// of the OpenTelemetry attribute http.request.resend_count.
+func AttemptFromContext(ctx context.Context) int {
+	if n, ok := ctx.Value(attemptKey{}).(int); ok {
+		return n
+	}
+	return 1
+}
+
+// retry validates, runs the first attempt, and leaves the rest to retrying. The
+// usual case ends here: an attempt that succeeds with nobody listening.
+func retry(ctx context.Context, config *RetryConfig, w work) error {
+	if config == nil {
+		config = defaultRetry
+	}
+	if !config.valid() {
+		return config.Validate()
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if observed(&config.Events) {
+		return retryObserved(ctx, config, w)
+	}
+	err := w.run(ctx, 1)
+	if err == nil {
+		return nil
+	}
+	r := retrying{config: config, work: w}
+	return r.goOn(ctx, err)
+}
+
+func observed(s *events.Sink) bool {
+	return s.RetryStarted != nil || s.AttemptStarted != nil || s.AttemptFinished != nil ||
+		s.RetryScheduled != nil || s.RetryFinished != nil
+}
+
+// retrying is one retried operation.
+type retrying struct {
+	config *RetryConfig
+	work   work
+
+	errs   []error       // of the attempts so far
+	room   [4]error      // where errs begins: few retries fail more often
+	failed time.Time     // when the first attempt failed
+	timer  *time.Timer   // nil until the first wait
+	waited time.Duration // in all
+}
+
+// decision is what follows from an attempt.
+type decision struct {
+	reason events.Reason // ReasonRetry, or why the retry ends
+	delay  time.Duration // the wait before the next attempt
+	asked  bool          // delay is what the error asked for
+	cause  error         // what ended the context, for RetryError
+}
+
+// goOn is what follows a first attempt that failed while nobody listens.
+func (r *retrying) goOn(ctx context.Context, err error) error {
+	for n := 1; ; n++ {
+		d := r.decide(ctx, n, err)
+		if d.reason == events.ReasonRetry {
+			d = r.wait(ctx, d)
+		}
+		if d.reason != events.ReasonRetry {
+			return r.end(n, err, d)
+		}
+		if err = r.work.run(ctx, n+1); err == nil {
+			r.stopTimer()
+			return nil
+		}
+	}
+}
+
+// decide records the error of attempt n, nil for none, and says what follows.
+func (r *retrying) decide(ctx context.Context, n int, err error) decision {
+	if err == nil {
+		if n == 1 {
+			return decision{reason: events.ReasonSuccess}
+		}
+		return decision{reason: events.ReasonSuccessAfterRetry}
+	}
+	if n == 1 {
+		r.errs = r.room[:0]
+		r.failed = time.Now()
+	}
+	r.errs = append(r.errs, err)
+	if ended := ctx.Err(); ended != nil {
+		return decision{reason: endReason(ended), cause: context.Cause(ctx)}
+	}
+	if reason := r.refusal(err); reason != "" {
+		return decision{reason: reason}
+	}
+	if n >= r.maxAttempts() {
+		return decision{reason: events.ReasonExhausted}
+	}
+	d := decision{reason: events.ReasonRetry}
+	if after := retryAfter(err); after > 0 {
+		if after > r.maxRetryAfter() {
+			return decision{reason: events.ReasonRetryAfterTooLong}
+		}
+		d.delay, d.asked = after, true
+	} else {
+		d.delay = r.backoff(n)
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d.delay {
+		return decision{reason: events.ReasonDeadline, cause: context.DeadlineExceeded}
+	}
+	return d
+}
+
+// refusal returns why err is not to be retried, empty if it is.
+func (r *retrying) refusal(err error) events.Reason {
+	rejected := errors.Is(err, ErrCircuitBreakerOpen)
+	again := !rejected && !isIgnored(err)
+	if r.config.RetryIf != nil && !isPermanent(err) {
+		again = r.config.RetryIf(err)
+	}
+	switch {
+	case again && !isPermanent(err):
+		return ""
+	case rejected:
+		return events.ReasonRejected
+	default:
+		return events.ReasonNotRetryable
+	}
+}
+
+func endReason(ctxErr error) events.Reason {
+	if errors.Is(ctxErr, context.DeadlineExceeded) {
+		return events.ReasonDeadline
+	}
+	return events.ReasonCanceled
+}
+
+func (r *retrying) maxAttempts() int {
+	if r.config.MaxAttempts == 0 {
+		return defaultRetry.MaxAttempts
+	}
+	return r.config.MaxAttempts
+}
+
+func (r *retrying) maxDelay() time.Duration {
+	if r.config.MaxDelay == 0 {
+		return defaultRetry.MaxDelay
+	}
+	return r.config.MaxDelay
+}
+
+func (r *retrying) maxRetryAfter() time.Duration {
+	if r.config.MaxRetryAfter == 0 {
+		return r.maxDelay()
+	}
+	return r.config.MaxRetryAfter
+}
+
+func (r *retrying) backoff(n int) time.Duration {
+	initial, factor := r.config.InitialDelay, r.config.BackoffFactor
+	setDefault(&initial, defaultRetry.InitialDelay)
+	setDefault(&factor, defaultRetry.BackoffFactor)
+	d := backoff(initial, r.maxDelay(), factor, n)
+	if r.config.JitterEnabled {
+		return jittered(d)
+	}
+	return d
+}
+
+// shortest is the shortest delay that is waited: a timer is no finer than this.
+const shortest = time.Microsecond
+
+// wait waits as decided, and decides anew if the context ends meanwhile. One timer
+// serves all waits of the operation.
+func (r *retrying) wait(ctx context.Context, d decision) decision {
+	if d.delay < shortest {
+		if err := ctx.Err(); err != nil {
+			return decision{reason: endReason(err), cause: context.Cause(ctx)}
+		}
+		return d
+	}
+	if r.timer == nil {
+		r.timer = time.NewTimer(d.delay)
+	} else {
+		r.timer.Reset(d.delay)
+	}
+	select {
+	case <-r.timer.C:
+		r.waited += d.delay
+		return d
+	case <-ctx.Done():
+		r.timer.Stop()
+		return decision{reason: endReason(ctx.Err()), cause: context.Cause(ctx)}
+	}
+}
+
+func (r *retrying) stopTimer() {
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+}
+
+// end returns the error of a retry that ends after attempt n failed with err.
+func (r *retrying) end(n int, err error, d decision) error {
+	if n == 1 {
+		switch d.reason {
+		case events.ReasonNotRetryable, events.ReasonRejected:
+			return err
+		case events.ReasonCanceled, events.ReasonDeadline:
+			if errors.Is(err, context.Canceled) && d.reason == events.ReasonCanceled ||
+				errors.Is(err, context.DeadlineExceeded) && d.reason == events.ReasonDeadline {
+				return err
+			}
+		}
+	}
+	return &RetryError{
+		Name:     r.work.name(r.config),
+		Attempts: n,
+		Elapsed:  time.Since(r.failed),
+		Reason:   d.reason,
+		Errs:     append([]error(nil), r.errs...),
+		Cause:    d.cause,
+	}
+}

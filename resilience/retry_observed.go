@@ -1,0 +1,127 @@
+package resilience
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/breakwater-go/breakwater/events"
+)
+
+// retryObserved is retry with somebody listening: the same decisions, and an event
+// for each. What ends without returning, by a panic or runtime.Goexit of the work
+// or of a sink, is seen by deferred functions that do not recover.
+func retryObserved(ctx context.Context, config *RetryConfig, w work) error {
+	r := &observedRetry{
+		retrying: retrying{config: config, work: w},
+		sink:     &config.Events,
+		header:   events.Header{Name: w.name(config)},
+		start:    time.Now(),
+	}
+	if r.sink.RetryStarted != nil {
+		e := events.RetryStarted{Header: r.header, MaxAttempts: r.maxAttempts()}
+		if derived := r.sink.RetryStarted(ctx, e); derived != nil {
+			ctx = derived
+		}
+	}
+	r.finished = events.RetryFinished{Header: r.header, Outcome: events.OutcomeFailure, Reason: events.ReasonPanic}
+	defer r.tellFinished(ctx)
+	return r.run(ctx)
+}
+
+type observedRetry struct {
+	retrying
+	sink     *events.Sink
+	header   events.Header
+	start    time.Time
+	finished events.RetryFinished // what is told in the end; until then, that it did not return
+}
+
+func (r *observedRetry) tellFinished(ctx context.Context) {
+	r.stopTimer()
+	if r.sink.RetryFinished != nil {
+		r.finished.Duration = time.Since(r.start)
+		r.finished.Delay = r.waited
+		r.sink.RetryFinished(ctx, r.finished)
+	}
+}
+
+func (r *observedRetry) run(ctx context.Context) error {
+	var delay time.Duration
+	for n := 1; ; n++ {
+		err, d := r.attempt(ctx, n, delay)
+		if d.reason == events.ReasonRetry {
+			if r.sink.RetryScheduled != nil {
+				r.sink.RetryScheduled(ctx, events.RetryScheduled{
+					Header: r.header, Attempt: n + 1, Delay: d.delay, RetryAfter: d.asked, Err: err,
+				})
+			}
+			d = r.wait(ctx, d)
+		}
+		if d.reason == events.ReasonRetry {
+			delay = d.delay
+			continue
+		}
+		if err != nil {
+			err = r.end(n, err, d)
+		}
+		r.finished.Outcome, r.finished.Reason, r.finished.Err = outcomeOf(d.reason), d.reason, err
+		return err
+	}
+}
+
+// attempt runs attempt n and tells of it.
+func (r *observedRetry) attempt(ctx context.Context, n int, delay time.Duration) (err error, d decision) {
+	if r.sink.AttemptStarted != nil {
+		e := events.AttemptStarted{Header: r.header, Attempt: n, Delay: delay}
+		if derived := r.sink.AttemptStarted(ctx, e); derived != nil {
+			ctx = derived
+		}
+	}
+	r.finished.Attempts = n
+	e := events.AttemptFinished{
+		Header: r.header, Attempt: n,
+		Outcome: events.OutcomeFailure, Panicked: true, Decision: events.ReasonPanic,
+	}
+	start := time.Now()
+	defer func() {
+		if r.sink.AttemptFinished != nil {
+			e.Duration = time.Since(start)
+			r.sink.AttemptFinished(ctx, e)
+		}
+	}()
+	err = r.work.run(ctx, n)
+	e.Err, e.Panicked = err, false // what panics from here on is RetryIf
+	d = r.decide(ctx, n, err)
+	e.Outcome, e.Decision = attemptOutcome(err, d.reason), d.reason
+	return err, d
+}
+
+// attemptOutcome says what an attempt came to that returned err and about which
+// the retry decided as given.
+func attemptOutcome(err error, decided events.Reason) events.Outcome {
+	switch {
+	case err == nil:
+		return events.OutcomeSuccess
+	case errors.Is(err, ErrCircuitBreakerOpen):
+		return events.OutcomeRejected
+	case decided == events.ReasonCanceled, isIgnored(err):
+		return events.OutcomeIgnored
+	default:
+		return events.OutcomeFailure
+	}
+}
+
+// outcomeOf says what an operation came to that ended for the given reason.
+func outcomeOf(r events.Reason) events.Outcome {
+	switch r {
+	case events.ReasonSuccess, events.ReasonSuccessAfterRetry:
+		return events.OutcomeSuccess
+	case events.ReasonRejected:
+		return events.OutcomeRejected
+	case events.ReasonCanceled:
+		return events.OutcomeIgnored
+	default:
+		return events.OutcomeFailure
+	}
+}

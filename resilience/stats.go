@@ -1,0 +1,74 @@
+package resilience
+
+import (
+	"time"
+
+	"github.com/breakwater-go/breakwater/events"
+)
+
+// Stats is a breaker at one moment, for people and for decisions of the caller's
+// own. Rates are ratios in [0,1], but for HalfOpenSuccessRate.
+type Stats struct {
+	Name string
+
+	// Snapshot holds the state, since when, whether it is forced, the counts and
+	// the times spent in each state.
+	events.Snapshot
+
+	// ErrorRate is the ratio of failures in the window; 0 unless closed.
+	ErrorRate float64
+
+	// SlowCallRate is the ratio of slow calls in the window; 0 unless closed.
+	SlowCallRate float64
+
+	// HalfOpenSuccessRate is the share of the probes that passed among those that
+	// have come back, in percent; 0 unless half-open.
+	HalfOpenSuccessRate float64
+}
+
+// GetStats returns the breaker as it is now. It never waits for a call under way.
+func (b *CircuitBreaker) GetStats() Stats {
+	s := Stats{Name: b.name, Snapshot: b.snapshot()}
+	switch s.State {
+	case StateClosed:
+		s.ErrorRate, s.SlowCallRate = s.Window.FailureRatio(), s.Window.SlowRatio()
+	case StateHalfOpen:
+		if v := s.Window.Volume(); v > 0 {
+			s.HalfOpenSuccessRate = 100 * float64(s.Window.Success) / float64(v)
+		}
+	}
+	return s
+}
+
+// snapshot takes mu, which a closed breaker's calls do not, and holds it for
+// arithmetic only.
+func (b *CircuitBreaker) snapshot() events.Snapshot {
+	at := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.phase.Load()
+	now := max(at.Sub(b.base), p.since) // the state may have changed since at
+	b.fold(p)
+	s := events.Snapshot{
+		Time:           at,
+		State:          p.state,
+		Forced:         p.forced,
+		Since:          p.began,
+		Generation:     p.generation,
+		TimeIn:         p.spent,
+		LastClosed:     p.lastClosed,
+		Totals:         b.totals,
+		Window:         p.deciding(now),
+		ProbesInFlight: len(p.probes.out),
+		SinkPanics:     b.sinkPanics.Load(),
+	}
+	s.TimeIn[p.status()] += now - p.since
+	if p.state == StateClosed {
+		s.LastClosed = at
+		s.Judged = p.judged && s.Window.Volume() >= b.judgement.volume
+	}
+	if p.until != never {
+		s.RetryAfter = max(0, p.until-now)
+	}
+	return s
+}

@@ -1,0 +1,185 @@
+package resilience
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/breakwater-go/breakwater/events"
+)
+
+// SlidingWindow counts successes and failures of the recent past. It is made of
+// buckets: a record stays until the bucket it fell into is as old as the window,
+// so what it counts reaches back at least WindowSize less one bucket and at most
+// WindowSize. [CircuitBreaker] judges by one; it is exported for who wants to
+// judge something else the same way.
+//
+// Time is monotonic: a wall clock that is set back revives nothing, and a time
+// earlier than the newest bucket's start counts in that bucket.
+//
+// All methods may be called concurrently. Recording takes no lock except when it
+// is the first to reach a new bucket.
+//
+// How it works: the counters only ever grow. What a bucket holds is not stored;
+// stored is where the counters stood when each bucket began, and the window's
+// counts are the difference between now and the start of the oldest bucket. So a
+// record is one atomic addition that no rotation can lose, and a record that races
+// with a rotation counts in the newer bucket, never in one that expires earlier.
+type SlidingWindow struct {
+	base time.Time     // what time offsets count from; has a monotonic reading
+	span time.Duration // of one bucket
+
+	// marks is replaced, never changed, and only by the holder of mu. Whoever loads
+	// it sees a boundary and the counts that belong to it, without a lock.
+	marks atomic.Pointer[marks]
+
+	// mu makes one of the calls that reach a new bucket rotate and the others wait,
+	// so that none of them records before the new bucket has begun.
+	mu sync.Mutex
+
+	// The counters share a cache line on purpose: a cold window stays small.
+	success, failure, slow atomic.Uint64
+}
+
+// marks is where the counters of a window stood when each of its buckets began.
+// It is immutable once published.
+type marks struct {
+	end    time.Duration // of the newest bucket
+	oldest tally         // the counters at the start of the oldest bucket: bucket[0]
+	bucket []tally       // the counters at the start of each bucket, newest last
+}
+
+// tally is a reading of a window's counters.
+type tally struct {
+	success, failure, slow uint64
+}
+
+// NewSlidingWindow returns an empty window of the given size, divided into
+// buckets. It panics with a [*ConfigError] if size is less than a millisecond for
+// each bucket, or buckets is not between 1 and 1000.
+func NewSlidingWindow(size time.Duration, buckets int) *SlidingWindow {
+	var v validation
+	switch {
+	case buckets < 1:
+		v.refuse("BucketCount", buckets, "at least 1")
+	default:
+		v.count("BucketCount", buckets, maxBuckets)
+		v.duration("WindowSize", size)
+		v.buckets(size, buckets)
+	}
+	if err := v.error("SlidingWindow"); err != nil {
+		panic(err)
+	}
+	w := new(SlidingWindow)
+	w.init(time.Now(), 0, size, buckets)
+	return w
+}
+
+// init makes w an empty window whose first bucket begins start after base.
+func (w *SlidingWindow) init(base time.Time, start, size time.Duration, buckets int) {
+	w.base = base
+	n := time.Duration(buckets)
+	w.span = (size + n - 1) / n // rounded up: no bucket expires early
+	w.marks.Store(&marks{end: start + w.span, bucket: make([]tally, buckets)})
+}
+
+// Record counts one outcome now. Outcomes other than success and failure are not
+// counted.
+func (w *SlidingWindow) Record(o events.Outcome) { w.recordAt(time.Since(w.base), o) }
+
+// RecordAt is Record at time t. A t before the newest bucket, as after a clock
+// step, counts in the newest one.
+func (w *SlidingWindow) RecordAt(t time.Time, o events.Outcome) { w.recordAt(t.Sub(w.base), o) }
+
+func (w *SlidingWindow) recordAt(at time.Duration, o events.Outcome) {
+	w.marksAt(at)
+	switch o {
+	case events.OutcomeSuccess:
+		w.success.Add(1)
+	case events.OutcomeFailure:
+		w.failure.Add(1)
+	}
+}
+
+// Counts returns what the window holds now.
+func (w *SlidingWindow) Counts() events.Counts { return w.countsAt(time.Since(w.base)) }
+
+// CountsAt is Counts at time t: what had been recorded by then and has not expired.
+// It changes nothing, so asking about the future is harmless; a t before the newest
+// bucket gives the counts of that bucket's beginning onwards as they are now.
+func (w *SlidingWindow) CountsAt(t time.Time) events.Counts { return w.countsAt(t.Sub(w.base)) }
+
+// countsAt never takes the lock, so that a reader cannot hold up a call. Loading
+// marks before the counters makes every difference non-negative: the counters have
+// only grown since the marks were taken.
+func (w *SlidingWindow) countsAt(at time.Duration) events.Counts {
+	m := w.marks.Load()
+	now := w.tally()
+	oldest := m.oldest
+	if at >= m.end {
+		oldest = m.start(m.passed(at, w.span), now)
+	}
+	return now.since(oldest)
+}
+
+// marksAt returns the marks of the window at the given time, rotated if need be.
+func (w *SlidingWindow) marksAt(at time.Duration) (m *marks, rotated bool) {
+	m = w.marks.Load()
+	if at < m.end {
+		return m, false
+	}
+	return w.rotate(at)
+}
+
+// rotate begins the bucket that holds the given time, unless another call has.
+// The counters are read after the boundary was reached and before the new marks
+// are published, so every record of the new bucket is counted after the reading.
+// Records of the old bucket that are late end up in the new one.
+func (w *SlidingWindow) rotate(at time.Duration) (m *marks, rotated bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m = w.marks.Load()
+	if at < m.end {
+		return m, false
+	}
+	passed := m.passed(at, w.span)
+	next := &marks{
+		end:    m.end + time.Duration(passed)*w.span,
+		bucket: make([]tally, len(m.bucket)),
+	}
+	now := w.tally()
+	for i := range next.bucket {
+		next.bucket[i] = m.start(int64(i)+passed, now)
+	}
+	next.oldest = next.bucket[0]
+	w.marks.Store(next)
+	return next, true
+}
+
+// passed returns how many buckets have ended by the given time, which must not be
+// before m.end, counting the newest one.
+func (m *marks) passed(at, span time.Duration) int64 {
+	return int64((at-m.end)/span) + 1
+}
+
+// start returns the reading at the start of bucket i, which is now if that bucket
+// lies beyond the newest.
+func (m *marks) start(i int64, now tally) tally {
+	if i < int64(len(m.bucket)) {
+		return m.bucket[i]
+	}
+	return now
+}
+
+func (w *SlidingWindow) tally() tally {
+	return tally{w.success.Load(), w.failure.Load(), w.slow.Load()}
+}
+
+// since returns what was counted between the reading earlier and t.
+func (t tally) since(earlier tally) events.Counts {
+	return events.Counts{
+		Success: t.success - earlier.success,
+		Failure: t.failure - earlier.failure,
+		Slow:    t.slow - earlier.slow,
+	}
+}
