@@ -89,9 +89,9 @@ type RetryError struct {
 	Name     string // the retry's name
 	Attempts int    // that were run, at least 1
 
-	// Elapsed is what retrying added: the time from the end of the first attempt to
-	// the end of the last or of the wait after it. The first attempt is not in it,
-	// since timing it would make every success pay for a clock reading.
+	// Elapsed is what retrying added: the time from the beginning of the first wait
+	// to the end; 0 if there was no wait. What went before is not in it, since
+	// timing it would make every success pay for a clock reading.
 	Elapsed time.Duration
 
 	// Reason is why no further attempt was made: ReasonExhausted,

@@ -244,11 +244,35 @@ type retrying struct {
 	config *RetryConfig
 	work   work
 
-	errs   []error       // of the attempts so far
-	room   [4]error      // where errs begins: few retries fail more often
-	failed time.Time     // when the first attempt failed
+	first  [4]error      // errors of the first attempts: few retries fail more often
+	more   []error       // those of the others
 	timer  *time.Timer   // nil until the first wait
+	since  time.Time     // when that began
 	waited time.Duration // in all
+}
+
+// record keeps the error of attempt n.
+func (r *retrying) record(n int, err error) {
+	if n <= len(r.first) {
+		r.first[n-1] = err
+	} else {
+		r.more = append(r.more, err)
+	}
+}
+
+// errs returns the errors of n attempts.
+func (r *retrying) errs(n int) []error {
+	errs := make([]error, 0, n)
+	errs = append(errs, r.first[:min(n, len(r.first))]...)
+	return append(errs, r.more...)
+}
+
+// elapsed returns how long ago the first wait began, 0 without one.
+func (r *retrying) elapsed() time.Duration {
+	if r.timer == nil {
+		return 0
+	}
+	return time.Since(r.since)
 }
 
 // decision is what follows from an attempt.
@@ -284,11 +308,7 @@ func (r *retrying) decide(ctx context.Context, n int, err error) decision {
 		}
 		return decision{reason: events.ReasonSuccessAfterRetry}
 	}
-	if n == 1 {
-		r.errs = r.room[:0]
-		r.failed = time.Now()
-	}
-	r.errs = append(r.errs, err)
+	r.record(n, err)
 	if ended := ctx.Err(); ended != nil {
 		return decision{reason: endReason(ended), cause: context.Cause(ctx)}
 	}
@@ -382,7 +402,7 @@ func (r *retrying) wait(ctx context.Context, d decision) decision {
 		return d
 	}
 	if r.timer == nil {
-		r.timer = time.NewTimer(d.delay)
+		r.timer, r.since = time.NewTimer(d.delay), time.Now()
 	} else {
 		r.timer.Reset(d.delay)
 	}
@@ -418,9 +438,9 @@ func (r *retrying) end(n int, err error, d decision) error {
 	return &RetryError{
 		Name:     r.work.name(r.config),
 		Attempts: n,
-		Elapsed:  time.Since(r.failed),
+		Elapsed:  r.elapsed(),
 		Reason:   d.reason,
-		Errs:     append([]error(nil), r.errs...),
+		Errs:     r.errs(n),
 		Cause:    d.cause,
 	}
 }
