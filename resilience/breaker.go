@@ -245,7 +245,15 @@ func (c *call) finish(err error) {
 	if err != nil {
 		outcome = c.outcome(err) // if this panics, abandon settles
 	}
-	c.settle(outcome, err, false)
+	if c.probe != nil || c.b.observed {
+		c.settle(outcome, err, false)
+		return
+	}
+	// The usual case: nobody wants to know how long it took or what it came to.
+	c.done = true
+	if rotated, changed, _ := c.b.settleClosed(c, outcome, false, unread); changed || rotated != nil {
+		c.tell(rotated, changed)
+	}
 }
 
 // abandon settles a call whose work, or whose classifier, did not return: it
@@ -279,8 +287,8 @@ func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 	} else {
 		rotated, changed, stale = b.settleClosed(c, outcome, slow, now)
 	}
-	told := b.sink.CallFinished != nil && !c.silent
-	if rotated == nil && !changed && !told {
+	if b.sink.CallFinished == nil || c.silent {
+		c.tell(rotated, changed)
 		return
 	}
 	e := events.CallFinished{
@@ -296,57 +304,95 @@ func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 		b.sink.CallFinished(c.ctx, e)
 		return
 	}
-	// Deferred, so that a sink that panics at one event does not cost the others.
-	if told {
-		defer b.sink.CallFinished(c.ctx, e)
-	}
+	c.tellAll(rotated, changed, e)
+}
+
+// tell tells what the call brought about. Deferred, so that a sink that panics at
+// one event does not cost the others.
+func (c *call) tell(rotated *marks, changed bool) {
 	if changed {
-		defer b.deliver()
+		defer c.b.deliver()
 	}
 	if rotated != nil {
-		b.tellRotated(c.ctx, rotated, now)
+		c.b.tellRotated(c.ctx, rotated)
 	}
 }
 
+func (c *call) tellAll(rotated *marks, changed bool, e events.CallFinished) {
+	defer c.b.sink.CallFinished(c.ctx, e)
+	c.tell(rotated, changed)
+}
+
 // settleClosed counts the outcome of a call that a closed phase admitted, and
-// opens the breaker if that is due.
+// opens the breaker if that is due. Now is unread if the clock was not read yet.
 func (b *CircuitBreaker) settleClosed(c *call, outcome events.Outcome, slow bool, now time.Duration) (rotated *marks, changed, stale bool) {
 	p := c.phase
-	w := &p.window
-	var m *marks
-	switch outcome {
-	case events.OutcomeIgnored:
+	if outcome == events.OutcomeIgnored {
 		p.ignored.Add(1)
-	default:
-		var crossed bool
-		if m, crossed = w.marksAt(now); crossed && p.judged {
-			rotated = m
+		return nil, false, b.late(p)
+	}
+	w := &p.window
+	m := w.marks.Load()
+	if !m.hot {
+		if now == unread {
+			now = time.Since(b.base)
 		}
-		if slow {
-			w.slow.Add(1)
-		}
-		if outcome == events.OutcomeSuccess {
-			w.success.Add(1)
-		} else {
-			w.failure.Add(1)
+		if now >= m.end {
+			if m, rotated = w.crossed(now); !p.judged {
+				rotated = nil
+			}
 		}
 	}
-	// Loaded after counting: see fold.
-	if b.phase.Load() != p {
-		b.mu.Lock()
-		b.fold(p)
-		b.mu.Unlock()
+	if slow {
+		w.slow.Add(1)
+	}
+	if outcome == events.OutcomeSuccess {
+		w.countSuccess(m)
+	} else {
+		w.countFailure(m)
+	}
+	if b.late(p) {
 		return rotated, false, true
 	}
-	// A window without failures or slow calls cannot open the breaker. Of two calls
+	// A window without failures and slow calls cannot open the breaker. Of two calls
 	// that finish at once each counts before it reads, so the later reading of the
 	// two sees both: no outcome goes unjudged.
-	if m != nil && p.judged && (w.failure.Load() != m.oldest.failure || w.slow.Load() != m.oldest.slow) {
-		if b.judgement.of(w.tally().since(m.oldest)) != "" {
-			changed = b.open(c.ctx, p)
+	if w.failure.Load() != m.oldest.failure || w.slow.Load() != m.oldest.slow {
+		if better := outcome == events.OutcomeSuccess && !slow; !better || !m.settled.Load() {
+			changed = b.judge(c.ctx, p, m)
 		}
 	}
 	return rotated, changed, false
+}
+
+// unread stands for a time that was not read from the clock.
+const unread = time.Duration(-1)
+
+// late reports whether p is over, after something was counted in it, and sees to it
+// that the count is in the totals: see fold.
+func (b *CircuitBreaker) late(p *phase) bool {
+	if b.phase.Load() == p {
+		return false
+	}
+	b.mu.Lock()
+	b.fold(p)
+	b.mu.Unlock()
+	return true
+}
+
+// judge opens the breaker if the window of p, whose marks are m, demands it.
+func (b *CircuitBreaker) judge(ctx context.Context, p *phase, m *marks) (changed bool) {
+	if !p.judged {
+		return false
+	}
+	counts := p.window.tally().since(m.oldest)
+	if b.judgement.of(counts) != "" {
+		return b.open(ctx, p)
+	}
+	if counts.Volume() >= b.judgement.volume {
+		m.settled.Store(true)
+	}
+	return false
 }
 
 // open opens the breaker if p is still its phase and its window still demands it:
@@ -478,11 +524,7 @@ func (b *CircuitBreaker) conclude(ctx context.Context, p *phase, at time.Time, f
 // reject counts and tells of a call that p does not admit.
 func (b *CircuitBreaker) reject(ctx context.Context, p *phase, now time.Duration) error {
 	p.rejected.Add(1)
-	if b.phase.Load() != p { // loaded after counting: see fold
-		b.mu.Lock()
-		b.fold(p)
-		b.mu.Unlock()
-	}
+	b.late(p)
 	if b.sink.CallRejected != nil && !b.retired.Load() {
 		e := events.CallRejected{Header: b.header(), State: p.state, Forced: p.forced}
 		if p.until != never {
@@ -586,7 +628,8 @@ func (b *CircuitBreaker) newPhase(state CircuitState, forced bool, at time.Time,
 		until:      never,
 	}
 	if state == StateClosed {
-		p.window.init(b.base, now, b.thresholds.WindowSize, b.thresholds.BucketCount)
+		heats := b.sink.WindowRotated == nil // that is told by calls, not by a timer
+		p.window.init(b.base, now, b.thresholds.WindowSize, b.thresholds.BucketCount, heats)
 		return p
 	}
 	rejection := &RejectedError{Name: b.name, State: state, Forced: forced, Since: at}

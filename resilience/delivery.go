@@ -129,14 +129,13 @@ func notify(listeners []*listener, from, to CircuitState) {
 }
 
 // tellRotated tells that the window was rotated to m.
-func (b *CircuitBreaker) tellRotated(ctx context.Context, m *marks, now time.Duration) {
+func (b *CircuitBreaker) tellRotated(ctx context.Context, m *marks) {
 	if b.sink.WindowRotated == nil || b.retired.Load() {
 		return
 	}
-	newest := m.bucket[len(m.bucket)-1]
 	b.sink.WindowRotated(ctx, events.WindowRotated{
 		Header: b.header(),
-		Time:   b.base.Add(now),
-		Counts: newest.since(m.oldest),
+		Time:   time.Now(),
+		Counts: m.newest().since(m.oldest),
 	})
 }

@@ -25,6 +25,7 @@ import (
 // counts are the difference between now and the start of the oldest bucket. So a
 // record is one atomic addition that no rotation can lose, and a record that races
 // with a rotation counts in the newer bucket, never in one that expires earlier.
+// What a breaker's window does beyond that when it is busy is in hotwindow.go.
 type SlidingWindow struct {
 	base time.Time     // what time offsets count from; has a monotonic reading
 	span time.Duration // of one bucket
@@ -33,20 +34,42 @@ type SlidingWindow struct {
 	// it sees a boundary and the counts that belong to it, without a lock.
 	marks atomic.Pointer[marks]
 
+	// stripes takes the successes of a window that several processors write to at
+	// once; nil until then.
+	stripes atomic.Pointer[stripes]
+
 	// mu makes one of the calls that reach a new bucket rotate and the others wait,
 	// so that none of them records before the new bucket has begun.
-	mu sync.Mutex
+	mu    sync.Mutex
+	timer *time.Timer // rotates while the window is hot; guarded by mu
+	heats bool        // may become hot; set by init
 
-	// The counters share a cache line on purpose: a cold window stays small.
+	// The counters are written by every call and kept away from what every call
+	// reads, so that a write on one processor does not take the fields above from
+	// the caches of the others. They share a line, so that a cold window is small.
+	_                      [cacheLine]byte
 	success, failure, slow atomic.Uint64
 }
 
+// cacheLine is the size of a cache line on the processors Go runs on most.
+const cacheLine = 64
+
 // marks is where the counters of a window stood when each of its buckets began.
-// It is immutable once published.
+// It is immutable once published, but for settled.
 type marks struct {
 	end    time.Duration // of the newest bucket
 	oldest tally         // the counters at the start of the oldest bucket: bucket[0]
 	bucket []tally       // the counters at the start of each bucket, newest last
+
+	// hot and heatAt are explained in hotwindow.go.
+	hot    bool
+	heatAt tally
+
+	// settled is set when the counts since these marks held the volume that is
+	// judged and did not open the breaker. From then on a success need not be
+	// judged under these marks: it lowers both ratios, and what raises one, a
+	// failure or a slow call, is judged itself after it was counted.
+	settled atomic.Bool
 }
 
 // tally is a reading of a window's counters.
@@ -71,16 +94,18 @@ func NewSlidingWindow(size time.Duration, buckets int) *SlidingWindow {
 		panic(err)
 	}
 	w := new(SlidingWindow)
-	w.init(time.Now(), 0, size, buckets)
+	w.init(time.Now(), 0, size, buckets, false)
 	return w
 }
 
-// init makes w an empty window whose first bucket begins start after base.
-func (w *SlidingWindow) init(base time.Time, start, size time.Duration, buckets int) {
-	w.base = base
+// init makes w an empty window whose first bucket begins start after base, and
+// which may become hot if heats is set.
+func (w *SlidingWindow) init(base time.Time, start, size time.Duration, buckets int, heats bool) {
 	n := time.Duration(buckets)
+	w.base = base
 	w.span = (size + n - 1) / n // rounded up: no bucket expires early
-	w.marks.Store(&marks{end: start + w.span, bucket: make([]tally, buckets)})
+	w.heats = heats
+	w.publish(w.next(start+w.span, tally{}, buckets))
 }
 
 // Record counts one outcome now. Outcomes other than success and failure are not
@@ -92,7 +117,9 @@ func (w *SlidingWindow) Record(o events.Outcome) { w.recordAt(time.Since(w.base)
 func (w *SlidingWindow) RecordAt(t time.Time, o events.Outcome) { w.recordAt(t.Sub(w.base), o) }
 
 func (w *SlidingWindow) recordAt(at time.Duration, o events.Outcome) {
-	w.marksAt(at)
+	if at >= w.marks.Load().end {
+		w.rotate(at)
+	}
 	switch o {
 	case events.OutcomeSuccess:
 		w.success.Add(1)
@@ -122,13 +149,14 @@ func (w *SlidingWindow) countsAt(at time.Duration) events.Counts {
 	return now.since(oldest)
 }
 
-// marksAt returns the marks of the window at the given time, rotated if need be.
-func (w *SlidingWindow) marksAt(at time.Duration) (m *marks, rotated bool) {
-	m = w.marks.Load()
-	if at < m.end {
-		return m, false
+// crossed is rotate for who wants to know whether it did: rotated are the new marks
+// if it did, nil if another call has.
+func (w *SlidingWindow) crossed(at time.Duration) (m, rotated *marks) {
+	m, did := w.rotate(at)
+	if did {
+		rotated = m
 	}
-	return w.rotate(at)
+	return m, rotated
 }
 
 // rotate begins the bucket that holds the given time, unless another call has.
@@ -139,21 +167,33 @@ func (w *SlidingWindow) rotate(at time.Duration) (m *marks, rotated bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m = w.marks.Load()
-	if at < m.end {
+	if at < m.end || m.hot {
 		return m, false
 	}
 	passed := m.passed(at, w.span)
-	next := &marks{
-		end:    m.end + time.Duration(passed)*w.span,
-		bucket: make([]tally, len(m.bucket)),
-	}
 	now := w.tally()
+	next := w.next(m.end+time.Duration(passed)*w.span, now, len(m.bucket))
 	for i := range next.bucket {
 		next.bucket[i] = m.start(int64(i)+passed, now)
 	}
-	next.oldest = next.bucket[0]
-	w.marks.Store(next)
+	w.publish(next)
 	return next, true
+}
+
+// next returns marks with n buckets, not yet filled in, the newest of which begins
+// at the reading now and ends at end.
+func (w *SlidingWindow) next(end time.Duration, now tally, n int) *marks {
+	m := &marks{end: end, bucket: make([]tally, n), heatAt: unreachable}
+	if w.heats {
+		m.heatAt = now.plus(hotCalls)
+	}
+	return m
+}
+
+// publish makes m the marks of the window. It requires mu.
+func (w *SlidingWindow) publish(m *marks) {
+	m.oldest = m.bucket[0]
+	w.marks.Store(m)
 }
 
 // passed returns how many buckets have ended by the given time, which must not be
@@ -171,8 +211,19 @@ func (m *marks) start(i int64, now tally) tally {
 	return now
 }
 
+// newest returns the reading at the start of the newest bucket.
+func (m *marks) newest() tally { return m.bucket[len(m.bucket)-1] }
+
+// tally reads the counters, those that speak against the dependency first: a ratio
+// computed from the reading is never higher than it has been.
 func (w *SlidingWindow) tally() tally {
-	return tally{w.success.Load(), w.failure.Load(), w.slow.Load()}
+	t := tally{failure: w.failure.Load(), slow: w.slow.Load()}
+	t.success = w.success.Load() + w.stripes.Load().sum()
+	return t
+}
+
+func (t tally) plus(n uint64) tally {
+	return tally{t.success + n, t.failure + n, t.slow + n}
 }
 
 // since returns what was counted between the reading earlier and t.
