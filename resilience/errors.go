@@ -199,6 +199,22 @@ type retryAfterError struct {
 
 func (e *retryAfterError) RetryAfter() time.Duration { return e.after }
 
+// isPlain reports whether err is nothing but itself: it wraps no error and has no
+// opinion on which it is, so that comparing it says all that errors.Is and
+// errors.As could find out, at a fraction of the price. Most errors of a failing
+// dependency are plain, and an outage is no time to be slow.
+func isPlain(err error) bool {
+	switch err.(type) {
+	case interface{ Unwrap() error },
+		interface{ Unwrap() []error },
+		interface{ Is(error) bool },
+		interface{ As(any) bool }:
+		return false
+	default:
+		return true
+	}
+}
+
 func isPermanent(err error) bool {
 	_, ok := errors.AsType[*permanentError](err)
 	return ok
@@ -227,9 +243,11 @@ func retryAfter(err error) time.Duration {
 // something that was not found ([io/fs.ErrNotExist]) unless it is a network
 // address. Everything else does, context.DeadlineExceeded included.
 func DefaultErrorClassifier(err error) bool {
+	if isPlain(err) {
+		return err != nil && err != context.Canceled && err != ErrInvalidConfig && err != fs.ErrNotExist //nolint:errorlint // it wraps nothing
+	}
 	switch {
-	case err == nil,
-		errors.Is(err, context.Canceled),
+	case errors.Is(err, context.Canceled),
 		isIgnored(err),
 		errors.Is(err, ErrInvalidConfig):
 		return false
@@ -245,7 +263,7 @@ func DefaultErrorClassifier(err error) bool {
 // gaveUp reports whether err is how work ends that noticed its caller's
 // cancellation: context.Canceled, or the cause that the caller gave.
 func gaveUp(ctx context.Context, err error) bool {
-	if !errors.Is(ctx.Err(), context.Canceled) {
+	if ended := ctx.Err(); ended == nil || !errors.Is(ended, context.Canceled) {
 		return false
 	}
 	if errors.Is(err, context.Canceled) {

@@ -335,13 +335,16 @@ func (r *retrying) decide(ctx context.Context, n int, err error) decision {
 
 // refusal returns why err is not to be retried, empty if it is.
 func (r *retrying) refusal(err error) events.Reason {
-	rejected := errors.Is(err, ErrCircuitBreakerOpen)
-	again := !rejected && !isIgnored(err)
-	if r.config.RetryIf != nil && !isPermanent(err) {
+	var permanent, rejected, ignored bool
+	if !isPlain(err) {
+		permanent, rejected, ignored = isPermanent(err), errors.Is(err, ErrCircuitBreakerOpen), isIgnored(err)
+	}
+	again := !rejected && !ignored
+	if r.config.RetryIf != nil && !permanent {
 		again = r.config.RetryIf(err)
 	}
 	switch {
-	case again && !isPermanent(err):
+	case again && !permanent:
 		return ""
 	case rejected:
 		return events.ReasonRejected

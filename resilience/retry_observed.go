@@ -31,19 +31,31 @@ func retryObserved(ctx context.Context, config *RetryConfig, w work) error {
 
 type observedRetry struct {
 	retrying
-	sink     *events.Sink
-	header   events.Header
-	start    time.Time
+	sink   *events.Sink
+	header events.Header
+
+	// The clock is read once at the start and once after each attempt and each
+	// wait: where one thing ends the next begins.
+	start time.Time
+	now   time.Duration // since start, at the last reading
+
 	finished events.RetryFinished // what is told in the end; until then, that it did not return
 }
 
+// readClock brings now up to date.
+func (r *observedRetry) readClock() { r.now = time.Since(r.start) }
+
 func (r *observedRetry) tellFinished(ctx context.Context) {
 	r.stopTimer()
-	if r.sink.RetryFinished != nil {
-		r.finished.Duration = time.Since(r.start)
-		r.finished.Delay = r.waited
-		r.sink.RetryFinished(ctx, r.finished)
+	if r.sink.RetryFinished == nil {
+		return
 	}
+	if r.finished.Reason == events.ReasonPanic {
+		r.readClock()
+	}
+	r.finished.Duration = r.now
+	r.finished.Delay = r.waited
+	r.sink.RetryFinished(ctx, r.finished)
 }
 
 func (r *observedRetry) run(ctx context.Context) error {
@@ -57,6 +69,7 @@ func (r *observedRetry) run(ctx context.Context) error {
 				})
 			}
 			d = r.wait(ctx, d)
+			r.readClock()
 		}
 		if d.reason == events.ReasonRetry {
 			delay = d.delay
@@ -79,21 +92,26 @@ func (r *observedRetry) attempt(ctx context.Context, n int, delay time.Duration)
 		}
 	}
 	r.finished.Attempts = n
-	e := events.AttemptFinished{
-		Header: r.header, Attempt: n,
-		Outcome: events.OutcomeFailure, Panicked: true, Decision: events.ReasonPanic,
-	}
-	start := time.Now()
+	began, returned := r.now, false
 	defer func() {
-		if r.sink.AttemptFinished != nil {
-			e.Duration = time.Since(start)
-			r.sink.AttemptFinished(ctx, e)
+		if !returned && r.sink.AttemptFinished != nil { // the work, or RetryIf, panicked
+			r.readClock()
+			r.sink.AttemptFinished(ctx, events.AttemptFinished{
+				Header: r.header, Attempt: n, Duration: r.now - began, Outcome: events.OutcomeFailure,
+				Err: err, Panicked: true, Decision: events.ReasonPanic,
+			})
 		}
 	}()
 	err = r.work.run(ctx, n)
-	e.Err, e.Panicked = err, false // what panics from here on is RetryIf
+	r.readClock()
 	d = r.decide(ctx, n, err)
-	e.Outcome, e.Decision = attemptOutcome(err, d.reason), d.reason
+	returned = true
+	if r.sink.AttemptFinished != nil {
+		r.sink.AttemptFinished(ctx, events.AttemptFinished{
+			Header: r.header, Attempt: n, Duration: r.now - began, Outcome: attemptOutcome(err, d.reason),
+			Err: err, Decision: d.reason,
+		})
+	}
 	return err, d
 }
 
