@@ -40,7 +40,11 @@
 // delivered after it by the goroutine that is at it, with the context of the call
 // that caused it. A change that no call caused, because the sleep window ended or a
 // probe timed out, comes from a timer's goroutine with the background context.
-// StateChanged precedes the CallFinished of the call that caused it.
+// StateChanged precedes the CallFinished of the call that caused it, unless it waits
+// behind another that is being delivered.
+//
+// BreakerRetired is the last event of a breaker, but for those of calls that were
+// under way when it was closed: they finish as they would have.
 //
 // Recorders in package eventstest check all of this in any test.
 package events

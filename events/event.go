@@ -128,8 +128,8 @@ type WindowRotated struct {
 	Counts Counts // of the window after the rotation, before that call is recorded
 }
 
-// BreakerRetired is the last event of a breaker, but for the CallFinished of calls
-// that began before it.
+// BreakerRetired is the last event of a breaker, but for those of calls that were
+// under way when it was closed.
 type BreakerRetired struct {
 	Header
 	Time time.Time

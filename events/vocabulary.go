@@ -138,7 +138,7 @@ const (
 	ReasonRejected          Reason = "rejected"             // a breaker rejected the attempt
 	ReasonRetryAfterTooLong Reason = "retry_after_too_long" // the server asked for a longer wait than MaxRetryAfter
 	ReasonBudgetExhausted   Reason = "budget_exhausted"     // a retry budget shared with other callers is used up
-	ReasonPanic             Reason = "panic"                // the work panicked or ended its goroutine
+	ReasonPanic             Reason = "panic"                // the work, RetryIf or a sink panicked or ended its goroutine
 )
 
 // Counts is how many calls had which outcome. In the counts of a window only

@@ -266,7 +266,7 @@ func (c *call) abandon() {
 }
 
 func (c *call) outcome(err error) events.Outcome {
-	if gaveUp(c.ctx, err) || !isPlain(err) && isIgnored(err) || !c.b.classify(err) {
+	if gaveUp(c.ctx, err) || !isPlain(err) && isIgnored(lastError(err)) || !c.b.classify(err) {
 		return events.OutcomeIgnored
 	}
 	return events.OutcomeFailure
@@ -343,16 +343,16 @@ func (b *CircuitBreaker) settleClosed(c *call, outcome events.Outcome, slow bool
 			}
 		}
 	}
-	if slow {
-		w.slow.Add(1)
-	}
 	if outcome == events.OutcomeSuccess {
 		w.countSuccess(m)
 	} else {
 		w.countFailure(m)
 	}
+	if slow {
+		w.slow.Add(1) // after the call itself: see tally
+	}
 	if b.late(p) {
-		return rotated, false, true
+		return nil, false, true
 	}
 	// A window without failures and slow calls cannot open the breaker. Of two calls
 	// that finish at once each counts before it reads, so the later reading of the
@@ -586,6 +586,7 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 	old := b.phase.Load()
 	// The clock was read before mu was taken, so another change may be later.
 	now := max(at.Sub(b.base), old.since)
+	at = b.wall(at, now)
 	next := b.newPhase(state, forced, at, now, old.generation+1)
 	next.spent = old.spent
 	next.spent[old.status()] += now - old.since
@@ -614,6 +615,11 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 	if !b.retired.Load() {
 		b.facts = append(b.facts, fact{ctx: ctx, changed: e})
 	}
+}
+
+// wall returns the wall clock's time for now, given that of a moment close to it.
+func (b *CircuitBreaker) wall(close time.Time, now time.Duration) time.Time {
+	return close.Add(now - close.Sub(b.base))
 }
 
 // newPhase returns a phase that begins at the given time, now on the breaker's clock.

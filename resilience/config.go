@@ -93,9 +93,11 @@ const (
 	longestSentence = "at most 876000h (100 years)"
 )
 
-// DefaultConfig returns a new configuration with every default filled in.
+// DefaultConfig returns a new configuration with every default filled in but that
+// of ProbeTimeout, which follows SleepWindow.
 func DefaultConfig() *CircuitBreakerConfig {
 	c := (&CircuitBreakerConfig{}).withDefaults()
+	c.ProbeTimeout = 0
 	return &c
 }
 
@@ -140,13 +142,12 @@ func (c *CircuitBreakerConfig) Validate() error {
 	v.ratio("SuccessThreshold", d.SuccessThreshold)
 	v.duration("WindowSize", d.WindowSize)
 	v.count("BucketCount", d.BucketCount, maxBuckets)
-	v.buckets(d.WindowSize, d.BucketCount)
+	v.buckets("WindowSize", d.WindowSize, d.BucketCount)
 	v.duration("ProbeTimeout", d.ProbeTimeout)
 	v.optional("SlowCallDuration", d.SlowCallDuration)
-	if d.SlowCallThreshold != 0 {
-		v.ratio("SlowCallThreshold", d.SlowCallThreshold)
-	}
-	switch {
+	switch t := d.SlowCallThreshold; {
+	case !(t >= 0 && t <= 1):
+		v.refuse("SlowCallThreshold", t, "a ratio above 0 and at most 1, or 0 to turn it off")
 	case d.SlowCallDuration > 0 && d.SlowCallThreshold == 0:
 		v.refuse("SlowCallThreshold", d.SlowCallThreshold, "a ratio in (0,1] when SlowCallDuration is set")
 	case d.SlowCallThreshold > 0 && d.SlowCallDuration == 0:
@@ -216,9 +217,9 @@ func (v *validation) optional(field string, d time.Duration) {
 	}
 }
 
-func (v *validation) buckets(window time.Duration, n int) {
+func (v *validation) buckets(field string, window time.Duration, n int) {
 	if v.err == nil && window/time.Duration(n) < minBucket {
-		v.refuse("WindowSize", window, "at least "+(time.Duration(n)*minBucket).String()+
+		v.refuse(field, window, "at least "+(time.Duration(n)*minBucket).String()+
 			", a millisecond for each of "+strconv.Itoa(n)+" buckets")
 	}
 }

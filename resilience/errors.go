@@ -129,9 +129,20 @@ func (e *RetryError) Error() string {
 
 func reasonText(r events.Reason) string { return strings.ReplaceAll(string(r), "_", " ") }
 
-// Is reports whether target is [ErrRetriesExhausted] and Reason is ReasonExhausted.
+// Is reports whether target is the sentinel that goes with Reason:
+// [ErrRetriesExhausted], context.Canceled or context.DeadlineExceeded, the latter
+// two also when the context was given a cause of its own.
 func (e *RetryError) Is(target error) bool {
-	return target == ErrRetriesExhausted && e.Reason == events.ReasonExhausted
+	switch target {
+	case ErrRetriesExhausted:
+		return e.Reason == events.ReasonExhausted
+	case context.Canceled:
+		return e.Reason == events.ReasonCanceled
+	case context.DeadlineExceeded:
+		return e.Reason == events.ReasonDeadline
+	default:
+		return false
+	}
 }
 
 // Unwrap returns the errors of all attempts, the latest first, then Cause if any.
@@ -215,6 +226,19 @@ func isPlain(err error) bool {
 	}
 }
 
+// lastError returns what decisions about err are made by: of a retry inside another
+// policy that is its last attempt, while errors.Is and errors.As reach all of them.
+func lastError(err error) error {
+	for !isPlain(err) {
+		r, ok := errors.AsType[*RetryError](err)
+		if !ok || r.Last() == nil {
+			break
+		}
+		err = r.Last()
+	}
+	return err
+}
+
 func isPermanent(err error) bool {
 	_, ok := errors.AsType[*permanentError](err)
 	return ok
@@ -243,6 +267,7 @@ func retryAfter(err error) time.Duration {
 // something that was not found ([io/fs.ErrNotExist]) unless it is a network
 // address. Everything else does, context.DeadlineExceeded included.
 func DefaultErrorClassifier(err error) bool {
+	err = lastError(err)
 	if isPlain(err) {
 		return err != nil && err != context.Canceled && err != ErrInvalidConfig && err != fs.ErrNotExist //nolint:errorlint // it wraps nothing
 	}

@@ -2,6 +2,7 @@ package resilience
 
 import (
 	"context"
+	"reflect"
 	"strconv"
 )
 
@@ -25,13 +26,26 @@ func (p PolicyFunc) Run(ctx context.Context, fn func(context.Context) error) err
 // none runs the work as it is. It panics with a [*ConfigError] if a policy is nil.
 func Chain(policies ...Policy) Policy {
 	for i, p := range policies {
-		if p == nil {
+		if isNil(p) {
 			panic(&ConfigError{
-				Config: "Chain", Field: "policies[" + strconv.Itoa(i) + "]", Value: p, Want: "a policy",
+				Config: "Chain", Field: "policies[" + strconv.Itoa(i) + "]", Value: nil, Want: "a policy",
 			})
 		}
 	}
 	return chain(append([]Policy(nil), policies...))
+}
+
+// isNil reports whether p is nil or holds a nil function or pointer.
+func isNil(p Policy) bool {
+	v := reflect.ValueOf(p)
+	switch v.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Func, reflect.Pointer:
+		return v.IsNil()
+	default:
+		return false
+	}
 }
 
 type chain []Policy
@@ -50,8 +64,10 @@ func (c chain) Run(ctx context.Context, fn func(context.Context) error) error {
 func Do[T any](ctx context.Context, p Policy, fn func(context.Context) (T, error)) (T, error) {
 	var result T
 	err := p.Run(ctx, func(ctx context.Context) error {
-		var err error
-		result, err = fn(ctx)
+		value, err := fn(ctx)
+		if err == nil {
+			result = value // of a failed attempt nothing is kept, even if p makes it good
+		}
 		return err
 	})
 	if err != nil {

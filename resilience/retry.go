@@ -55,10 +55,11 @@ type RetryConfig struct {
 	Events events.Sink
 }
 
-// DefaultRetryConfig returns a new configuration with every default filled in but
-// the name, and with jitter.
+// DefaultRetryConfig returns a new configuration with jitter and with every default
+// filled in but the name and MaxRetryAfter, which follows MaxDelay.
 func DefaultRetryConfig() *RetryConfig {
 	c := (&RetryConfig{JitterEnabled: true}).withDefaults()
+	c.MaxRetryAfter = 0
 	return &c
 }
 
@@ -172,6 +173,9 @@ func (w *work) run(ctx context.Context, attempt int) error {
 	case w.withContext != nil:
 		return w.withContext(withAttempt(ctx, attempt))
 	case w.breaker != nil:
+		if w.breaker.observed { // the work sees no context, but sinks do
+			ctx = withAttempt(ctx, attempt)
+		}
 		return w.breaker.Execute(ctx, w.plain)
 	default:
 		return w.plain()
@@ -281,6 +285,7 @@ type decision struct {
 	delay  time.Duration // the wait before the next attempt
 	asked  bool          // delay is what the error asked for
 	cause  error         // what ended the context, for RetryError
+	during bool          // the context ended during the attempt, not after it
 }
 
 // goOn is what follows a first attempt that failed while nobody listens.
@@ -310,7 +315,7 @@ func (r *retrying) decide(ctx context.Context, n int, err error) decision {
 	}
 	r.record(n, err)
 	if ended := ctx.Err(); ended != nil {
-		return decision{reason: endReason(ended), cause: context.Cause(ctx)}
+		return decision{reason: endReason(ended), cause: context.Cause(ctx), during: true}
 	}
 	if reason := r.refusal(err); reason != "" {
 		return decision{reason: reason}
@@ -319,7 +324,7 @@ func (r *retrying) decide(ctx context.Context, n int, err error) decision {
 		return decision{reason: events.ReasonExhausted}
 	}
 	d := decision{reason: events.ReasonRetry}
-	if after := retryAfter(err); after > 0 {
+	if after := retryAfter(lastError(err)); after > 0 {
 		if after > r.maxRetryAfter() {
 			return decision{reason: events.ReasonRetryAfterTooLong}
 		}
@@ -336,8 +341,8 @@ func (r *retrying) decide(ctx context.Context, n int, err error) decision {
 // refusal returns why err is not to be retried, empty if it is.
 func (r *retrying) refusal(err error) events.Reason {
 	var permanent, rejected, ignored bool
-	if !isPlain(err) {
-		permanent, rejected, ignored = isPermanent(err), errors.Is(err, ErrCircuitBreakerOpen), isIgnored(err)
+	if judged := lastError(err); !isPlain(judged) {
+		permanent, rejected, ignored = isPermanent(judged), errors.Is(judged, ErrCircuitBreakerOpen), isIgnored(judged)
 	}
 	again := !rejected && !ignored
 	if r.config.RetryIf != nil && !permanent {
@@ -404,19 +409,23 @@ func (r *retrying) wait(ctx context.Context, d decision) decision {
 		}
 		return d
 	}
+	began := time.Now()
 	if r.timer == nil {
-		r.timer, r.since = time.NewTimer(d.delay), time.Now()
+		r.timer, r.since = time.NewTimer(d.delay), began
 	} else {
 		r.timer.Reset(d.delay)
 	}
 	select {
 	case <-r.timer.C:
-		r.waited += d.delay
-		return d
 	case <-ctx.Done():
 		r.timer.Stop()
-		return decision{reason: endReason(ctx.Err()), cause: context.Cause(ctx)}
 	}
+	r.waited += time.Since(began)
+	// Also when both were ready and the timer happened to be chosen.
+	if err := ctx.Err(); err != nil {
+		return decision{reason: endReason(err), cause: context.Cause(ctx)}
+	}
+	return d
 }
 
 func (r *retrying) stopTimer() {
@@ -432,8 +441,7 @@ func (r *retrying) end(n int, err error, d decision) error {
 		case events.ReasonNotRetryable, events.ReasonRejected:
 			return err
 		case events.ReasonCanceled, events.ReasonDeadline:
-			if errors.Is(err, context.Canceled) && d.reason == events.ReasonCanceled ||
-				errors.Is(err, context.DeadlineExceeded) && d.reason == events.ReasonDeadline {
+			if d.during && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 				return err
 			}
 		}

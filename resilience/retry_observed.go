@@ -16,6 +16,7 @@ func retryObserved(ctx context.Context, config *RetryConfig, w work) error {
 		retrying: retrying{config: config, work: w},
 		sink:     &config.Events,
 		header:   events.Header{Name: w.name(config)},
+		caller:   ctx,
 		start:    time.Now(),
 	}
 	if r.sink.RetryStarted != nil {
@@ -33,6 +34,7 @@ type observedRetry struct {
 	retrying
 	sink   *events.Sink
 	header events.Header
+	caller context.Context // decides, whatever sinks derive from it
 
 	// The clock is read once at the start and once after each attempt and each
 	// wait: where one thing ends the next begins.
@@ -40,6 +42,7 @@ type observedRetry struct {
 	now   time.Duration // since start, at the last reading
 
 	finished events.RetryFinished // what is told in the end; until then, that it did not return
+	returned bool
 }
 
 // readClock brings now up to date.
@@ -50,7 +53,7 @@ func (r *observedRetry) tellFinished(ctx context.Context) {
 	if r.sink.RetryFinished == nil {
 		return
 	}
-	if r.finished.Reason == events.ReasonPanic {
+	if !r.returned {
 		r.readClock()
 	}
 	r.finished.Duration = r.now
@@ -68,7 +71,7 @@ func (r *observedRetry) run(ctx context.Context) error {
 					Header: r.header, Attempt: n + 1, Delay: d.delay, RetryAfter: d.asked, Err: err,
 				})
 			}
-			d = r.wait(ctx, d)
+			d = r.wait(r.caller, d)
 			r.readClock()
 		}
 		if d.reason == events.ReasonRetry {
@@ -79,6 +82,7 @@ func (r *observedRetry) run(ctx context.Context) error {
 			err = r.end(n, err, d)
 		}
 		r.finished.Outcome, r.finished.Reason, r.finished.Err = outcomeOf(d.reason), d.reason, err
+		r.returned = true
 		return err
 	}
 }
@@ -92,10 +96,12 @@ func (r *observedRetry) attempt(ctx context.Context, n int, delay time.Duration)
 		}
 	}
 	r.finished.Attempts = n
-	began, returned := r.now, false
+	began, ran, decided := r.now, false, false
 	defer func() {
-		if !returned && r.sink.AttemptFinished != nil { // the work, or RetryIf, panicked
-			r.readClock()
+		if !decided && r.sink.AttemptFinished != nil { // the work, or RetryIf after it, panicked
+			if !ran {
+				r.readClock()
+			}
 			r.sink.AttemptFinished(ctx, events.AttemptFinished{
 				Header: r.header, Attempt: n, Duration: r.now - began, Outcome: events.OutcomeFailure,
 				Err: err, Panicked: true, Decision: events.ReasonPanic,
@@ -104,8 +110,12 @@ func (r *observedRetry) attempt(ctx context.Context, n int, delay time.Duration)
 	}()
 	err = r.work.run(ctx, n)
 	r.readClock()
-	d = r.decide(ctx, n, err)
-	returned = true
+	ran = true
+	d = r.decide(r.caller, n, err)
+	decided = true
+	if d.reason != events.ReasonRetry {
+		r.finished.Outcome, r.finished.Reason = outcomeOf(d.reason), d.reason // even if the next sink panics
+	}
 	if r.sink.AttemptFinished != nil {
 		r.sink.AttemptFinished(ctx, events.AttemptFinished{
 			Header: r.header, Attempt: n, Duration: r.now - began, Outcome: attemptOutcome(err, d.reason),
@@ -121,9 +131,9 @@ func attemptOutcome(err error, decided events.Reason) events.Outcome {
 	switch {
 	case err == nil:
 		return events.OutcomeSuccess
-	case errors.Is(err, ErrCircuitBreakerOpen):
+	case errors.Is(lastError(err), ErrCircuitBreakerOpen):
 		return events.OutcomeRejected
-	case decided == events.ReasonCanceled, isIgnored(err):
+	case decided == events.ReasonCanceled, isIgnored(lastError(err)):
 		return events.OutcomeIgnored
 	default:
 		return events.OutcomeFailure

@@ -48,6 +48,7 @@ func (b *CircuitBreaker) snapshot() events.Snapshot {
 	defer b.mu.Unlock()
 	p := b.phase.Load()
 	now := max(at.Sub(b.base), p.since) // the state may have changed since at
+	at = b.wall(at, now)
 	b.fold(p)
 	s := events.Snapshot{
 		Time:           at,

@@ -1,6 +1,8 @@
 package resilience
 
 import (
+	"math"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,14 +85,14 @@ type tally struct {
 func NewSlidingWindow(size time.Duration, buckets int) *SlidingWindow {
 	var v validation
 	switch {
-	case buckets < 1:
-		v.refuse("BucketCount", buckets, "at least 1")
+	case buckets < 1 || buckets > maxBuckets:
+		v.refuse("buckets", buckets, "1 to "+strconv.Itoa(maxBuckets))
+	case size > maxDuration:
+		v.refuse("size", size, longestSentence)
 	default:
-		v.count("BucketCount", buckets, maxBuckets)
-		v.duration("WindowSize", size)
-		v.buckets(size, buckets)
+		v.buckets("size", size, buckets)
 	}
-	if err := v.error("SlidingWindow"); err != nil {
+	if err := v.error("NewSlidingWindow"); err != nil {
 		panic(err)
 	}
 	w := new(SlidingWindow)
@@ -116,8 +118,12 @@ func (w *SlidingWindow) Record(o events.Outcome) { w.recordAt(time.Since(w.base)
 // step, counts in the newest one.
 func (w *SlidingWindow) RecordAt(t time.Time, o events.Outcome) { w.recordAt(t.Sub(w.base), o) }
 
+// latest is the latest time a window tells apart, 146 years after its base: late
+// enough, and early enough for a boundary after it not to overflow.
+const latest = time.Duration(math.MaxInt64 / 2)
+
 func (w *SlidingWindow) recordAt(at time.Duration, o events.Outcome) {
-	if at >= w.marks.Load().end {
+	if at = min(at, latest); at >= w.marks.Load().end {
 		w.rotate(at)
 	}
 	switch o {
@@ -143,7 +149,7 @@ func (w *SlidingWindow) countsAt(at time.Duration) events.Counts {
 	m := w.marks.Load()
 	now := w.tally()
 	oldest := m.oldest
-	if at >= m.end {
+	if at = min(at, latest); at >= m.end {
 		oldest = m.start(m.passed(at, w.span), now)
 	}
 	return now.since(oldest)
@@ -214,10 +220,12 @@ func (m *marks) start(i int64, now tally) tally {
 // newest returns the reading at the start of the newest bucket.
 func (m *marks) newest() tally { return m.bucket[len(m.bucket)-1] }
 
-// tally reads the counters, those that speak against the dependency first: a ratio
-// computed from the reading is never higher than it has been.
+// tally reads the counters, those that speak against the dependency first, so that
+// no ratio comes out higher than it was: what is counted between two loads is in
+// the later one only. A slow call counts as slow after it was counted itself.
 func (w *SlidingWindow) tally() tally {
-	t := tally{failure: w.failure.Load(), slow: w.slow.Load()}
+	t := tally{slow: w.slow.Load()}
+	t.failure = w.failure.Load()
 	t.success = w.success.Load() + w.stripes.Load().sum()
 	return t
 }
@@ -226,11 +234,10 @@ func (t tally) plus(n uint64) tally {
 	return tally{t.success + n, t.failure + n, t.slow + n}
 }
 
-// since returns what was counted between the reading earlier and t.
+// since returns what was counted between the reading earlier and t. A call that was
+// half counted at the earlier reading must not make more calls slow than there were.
 func (t tally) since(earlier tally) events.Counts {
-	return events.Counts{
-		Success: t.success - earlier.success,
-		Failure: t.failure - earlier.failure,
-		Slow:    t.slow - earlier.slow,
-	}
+	c := events.Counts{Success: t.success - earlier.success, Failure: t.failure - earlier.failure}
+	c.Slow = min(t.slow-earlier.slow, c.Volume())
+	return c
 }

@@ -1,0 +1,275 @@
+package events
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// Log returns a sink that writes each event to l as a structured record. A nil l
+// means [slog.Default], looked up for each record, so that it follows
+// [slog.SetDefault].
+//
+// What happens with every call has level Debug. Info and Warn are for what is rare
+// in a healthy service: a breaker's birth, end and changes of state, and retries
+// that gave up. The handler's Enabled is asked before anything is built: an event
+// whose level is off costs that question and no allocation. Who logs no calls at
+// all can leave the question out too, by setting functions of the sink to nil.
+//
+// Messages, levels and keys are stable:
+//
+//	event            message                          level  attributes besides the name
+//	BreakerCreated   circuit breaker created          Info   error_threshold, volume_threshold,
+//	                                                         slow_call_threshold?, slow_call_duration?,
+//	                                                         sleep_window, half_open_requests,
+//	                                                         success_threshold, probe_timeout,
+//	                                                         window_size, bucket_count
+//	CallStarted      circuit breaker call started     Debug  state
+//	CallFinished     circuit breaker call finished    Debug  state, outcome, duration, panicked?,
+//	                                                         stale?, error?
+//	CallRejected     circuit breaker call rejected    Debug  state, retry_after?
+//	StateChanged     circuit breaker state changed    Warn   from, to, reason, generation, elapsed,
+//	                 (to anything but open:           Info)  counts, failure_ratio, retry_after?
+//	WindowRotated    circuit breaker window rotated   Debug  counts, failure_ratio
+//	BreakerRetired   circuit breaker retired          Info
+//	RetryStarted     retry started                    Debug  max_attempts
+//	AttemptStarted   retry attempt started            Debug  attempt, delay
+//	AttemptFinished  retry attempt finished           Debug  attempt, outcome, decision, duration,
+//	                                                         panicked?, error?
+//	RetryScheduled   retry scheduled                  Debug  attempt, delay, server_asked?, error?
+//	RetryFinished    retry finished                   Debug  outcome, reason, attempts, duration,
+//	                 (gave up:                        Warn)  delay, error?
+//
+// A retry gave up if its reason is exhausted, deadline, retry_after_too_long,
+// budget_exhausted or panic. The others are no news to whom they concern: the
+// operation succeeded, the caller left, its error was not one to retry after, or a
+// breaker rejected it, which has told of its state already.
+//
+// The first attributes of a breaker's records are breaker, its name, and breaker_id,
+// its ID; the first of a retry's is retry, its name. Attributes with a question mark
+// are left out when they are zero, nil or false. Of the values,
+//
+//   - state, from and to are spelled as by [Status]: "closed", "open", "half_open",
+//     "forced_open", "forced_closed"; the state of a call that ran is never forced_closed;
+//   - outcome is spelled as by [Outcome], reason and decision are a [Reason];
+//   - duration, delay, elapsed, retry_after, sleep_window, probe_timeout, window_size
+//     and slow_call_duration are durations;
+//   - counts is a group of success, failure, ignored and slow;
+//   - error is the error value itself.
+//
+// A record has the event's Time, or the present time for events without one, and no
+// source location. The context goes to the handler. What the handler returns is lost,
+// as in package slog.
+func Log(l *slog.Logger) Sink {
+	to := logSink{l}
+	return Sink{
+		BreakerCreated:  to.breakerCreated,
+		CallStarted:     to.callStarted,
+		CallFinished:    to.callFinished,
+		CallRejected:    to.callRejected,
+		StateChanged:    to.stateChanged,
+		WindowRotated:   to.windowRotated,
+		BreakerRetired:  to.breakerRetired,
+		RetryStarted:    to.retryStarted,
+		AttemptStarted:  to.attemptStarted,
+		AttemptFinished: to.attemptFinished,
+		RetryScheduled:  to.retryScheduled,
+		RetryFinished:   to.retryFinished,
+	}
+}
+
+// logSink holds the functions of [Log]'s sink.
+type logSink struct {
+	l *slog.Logger // nil means slog.Default()
+}
+
+// handler returns the handler for records of this level, or nil if it wants none.
+func (s logSink) handler(ctx context.Context, level slog.Level) slog.Handler {
+	l := s.l
+	if l == nil {
+		l = slog.Default()
+	}
+	if h := l.Handler(); h.Enabled(ctx, level) {
+		return h
+	}
+	return nil
+}
+
+// write sends h a record with those of attrs that are not the zero Attr.
+func write(ctx context.Context, h slog.Handler, t time.Time, level slog.Level, msg string, attrs ...slog.Attr) {
+	if t.IsZero() {
+		t = time.Now()
+	}
+	r := slog.NewRecord(t, level, msg, 0) // no PC: the caller is an engine, never user code
+	for _, a := range attrs {
+		if a.Key != "" {
+			r.AddAttrs(a)
+		}
+	}
+	_ = h.Handle(ctx, r) // as slog.Logger does: a log that fails must not fail the call
+}
+
+func (s logSink) breakerCreated(ctx context.Context, e BreakerCreated) {
+	if h := s.handler(ctx, slog.LevelInfo); h != nil {
+		t := e.Thresholds
+		write(ctx, h, e.Time, slog.LevelInfo, "circuit breaker created", logName(e.Header), logID(e.Header),
+			slog.Float64("error_threshold", t.ErrorThreshold),
+			slog.Int("volume_threshold", t.VolumeThreshold),
+			unlessZero("slow_call_threshold", t.SlowCallThreshold, slog.Float64),
+			unlessZero("slow_call_duration", t.SlowCallDuration, slog.Duration),
+			slog.Duration("sleep_window", t.SleepWindow),
+			slog.Int("half_open_requests", t.HalfOpenRequests),
+			slog.Float64("success_threshold", t.SuccessThreshold),
+			slog.Duration("probe_timeout", t.ProbeTimeout),
+			slog.Duration("window_size", t.WindowSize),
+			slog.Int("bucket_count", t.BucketCount))
+	}
+}
+
+func (s logSink) callStarted(ctx context.Context, e CallStarted) context.Context {
+	if h := s.handler(ctx, slog.LevelDebug); h != nil {
+		write(ctx, h, time.Time{}, slog.LevelDebug, "circuit breaker call started", logName(e.Header), logID(e.Header),
+			logStatus("state", e.State, false))
+	}
+	return ctx
+}
+
+func (s logSink) callFinished(ctx context.Context, e CallFinished) {
+	if h := s.handler(ctx, slog.LevelDebug); h != nil {
+		write(ctx, h, time.Time{}, slog.LevelDebug, "circuit breaker call finished", logName(e.Header), logID(e.Header),
+			logStatus("state", e.State, false),
+			slog.String("outcome", e.Outcome.String()),
+			slog.Duration("duration", e.Duration),
+			unlessZero("panicked", e.Panicked, slog.Bool),
+			unlessZero("stale", e.Stale, slog.Bool),
+			logError(e.Err))
+	}
+}
+
+func (s logSink) callRejected(ctx context.Context, e CallRejected) {
+	if h := s.handler(ctx, slog.LevelDebug); h != nil {
+		write(ctx, h, time.Time{}, slog.LevelDebug, "circuit breaker call rejected", logName(e.Header), logID(e.Header),
+			logStatus("state", e.State, e.Forced),
+			unlessZero("retry_after", e.RetryAfter, slog.Duration))
+	}
+}
+
+func (s logSink) stateChanged(ctx context.Context, e StateChanged) {
+	level := slog.LevelInfo
+	if e.To == StateOpen {
+		level = slog.LevelWarn
+	}
+	if h := s.handler(ctx, level); h != nil {
+		write(ctx, h, e.Time, level, "circuit breaker state changed", logName(e.Header), logID(e.Header),
+			logStatus("from", e.From, e.FromForced),
+			logStatus("to", e.To, e.Forced),
+			slog.String("reason", string(e.Reason)),
+			slog.Uint64("generation", e.Generation),
+			slog.Duration("elapsed", e.Elapsed),
+			logCounts(e.Counts),
+			slog.Float64("failure_ratio", e.Counts.FailureRatio()),
+			unlessZero("retry_after", e.RetryAfter, slog.Duration))
+	}
+}
+
+func (s logSink) windowRotated(ctx context.Context, e WindowRotated) {
+	if h := s.handler(ctx, slog.LevelDebug); h != nil {
+		write(ctx, h, e.Time, slog.LevelDebug, "circuit breaker window rotated", logName(e.Header), logID(e.Header),
+			logCounts(e.Counts),
+			slog.Float64("failure_ratio", e.Counts.FailureRatio()))
+	}
+}
+
+func (s logSink) breakerRetired(ctx context.Context, e BreakerRetired) {
+	if h := s.handler(ctx, slog.LevelInfo); h != nil {
+		write(ctx, h, e.Time, slog.LevelInfo, "circuit breaker retired", logName(e.Header), logID(e.Header))
+	}
+}
+
+func (s logSink) retryStarted(ctx context.Context, e RetryStarted) context.Context {
+	if h := s.handler(ctx, slog.LevelDebug); h != nil {
+		write(ctx, h, time.Time{}, slog.LevelDebug, "retry started", logRetry(e.Header),
+			slog.Int("max_attempts", e.MaxAttempts))
+	}
+	return ctx
+}
+
+func (s logSink) attemptStarted(ctx context.Context, e AttemptStarted) context.Context {
+	if h := s.handler(ctx, slog.LevelDebug); h != nil {
+		write(ctx, h, time.Time{}, slog.LevelDebug, "retry attempt started", logRetry(e.Header),
+			slog.Int("attempt", e.Attempt),
+			slog.Duration("delay", e.Delay))
+	}
+	return ctx
+}
+
+func (s logSink) attemptFinished(ctx context.Context, e AttemptFinished) {
+	if h := s.handler(ctx, slog.LevelDebug); h != nil {
+		write(ctx, h, time.Time{}, slog.LevelDebug, "retry attempt finished", logRetry(e.Header),
+			slog.Int("attempt", e.Attempt),
+			slog.String("outcome", e.Outcome.String()),
+			slog.String("decision", string(e.Decision)),
+			slog.Duration("duration", e.Duration),
+			unlessZero("panicked", e.Panicked, slog.Bool),
+			logError(e.Err))
+	}
+}
+
+func (s logSink) retryScheduled(ctx context.Context, e RetryScheduled) {
+	if h := s.handler(ctx, slog.LevelDebug); h != nil {
+		write(ctx, h, time.Time{}, slog.LevelDebug, "retry scheduled", logRetry(e.Header),
+			slog.Int("attempt", e.Attempt),
+			slog.Duration("delay", e.Delay),
+			unlessZero("server_asked", e.RetryAfter, slog.Bool),
+			logError(e.Err))
+	}
+}
+
+func (s logSink) retryFinished(ctx context.Context, e RetryFinished) {
+	level := slog.LevelDebug
+	switch e.Reason {
+	case ReasonExhausted, ReasonDeadline, ReasonRetryAfterTooLong, ReasonBudgetExhausted, ReasonPanic:
+		level = slog.LevelWarn
+	}
+	if h := s.handler(ctx, level); h != nil {
+		write(ctx, h, time.Time{}, level, "retry finished", logRetry(e.Header),
+			slog.String("outcome", e.Outcome.String()),
+			slog.String("reason", string(e.Reason)),
+			slog.Int("attempts", e.Attempts),
+			slog.Duration("duration", e.Duration),
+			slog.Duration("delay", e.Delay),
+			logError(e.Err))
+	}
+}
+
+func logName(h Header) slog.Attr  { return slog.String("breaker", h.Name) }
+func logID(h Header) slog.Attr    { return slog.Uint64("breaker_id", h.ID) }
+func logRetry(h Header) slog.Attr { return slog.String("retry", h.Name) }
+
+func logStatus(key string, s State, forced bool) slog.Attr {
+	return slog.String(key, StatusOf(s, forced).String())
+}
+
+func logCounts(c Counts) slog.Attr {
+	return slog.Attr{Key: "counts", Value: slog.GroupValue(
+		slog.Uint64("success", c.Success),
+		slog.Uint64("failure", c.Failure),
+		slog.Uint64("ignored", c.Ignored),
+		slog.Uint64("slow", c.Slow))}
+}
+
+// logError returns the attribute for err, the zero Attr for none.
+func logError(err error) slog.Attr {
+	if err == nil {
+		return slog.Attr{}
+	}
+	return slog.Any("error", err)
+}
+
+// unlessZero returns the attribute that attr makes of v, the zero Attr for a zero v.
+func unlessZero[T comparable](key string, v T, attr func(string, T) slog.Attr) slog.Attr {
+	if v == *new(T) {
+		return slog.Attr{}
+	}
+	return attr(key, v)
+}
