@@ -155,10 +155,10 @@ type AttemptFinished struct {
 	Duration time.Duration
 	Outcome  Outcome // OutcomeRejected when a breaker rejected it
 	Err      error   // what the work returned; nil too when that panicked
-	Panicked bool    // the work, or RetryIf after it, panicked or ended its goroutine with runtime.Goexit
+	Panicked bool    // the work panicked or ended its goroutine with runtime.Goexit
 
 	// Decision is ReasonRetry when another attempt is to follow, else the reason
-	// for which the retry ends.
+	// for which the retry ends: ReasonPanic too when it was RetryIf that panicked.
 	Decision Reason
 }
 

@@ -341,7 +341,9 @@ func (r *retrying) decide(ctx context.Context, n int, err error) decision {
 // refusal returns why err is not to be retried, empty if it is.
 func (r *retrying) refusal(err error) events.Reason {
 	var permanent, rejected, ignored bool
-	if judged := lastError(err); !isPlain(judged) {
+	if judged := lastError(err); isPlain(judged) {
+		rejected = judged == ErrCircuitBreakerOpen //nolint:errorlint // it wraps nothing
+	} else {
 		permanent, rejected, ignored = isPermanent(judged), errors.Is(judged, ErrCircuitBreakerOpen), isIgnored(judged)
 	}
 	again := !rejected && !ignored

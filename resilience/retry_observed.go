@@ -104,7 +104,7 @@ func (r *observedRetry) attempt(ctx context.Context, n int, delay time.Duration)
 			}
 			r.sink.AttemptFinished(ctx, events.AttemptFinished{
 				Header: r.header, Attempt: n, Duration: r.now - began, Outcome: events.OutcomeFailure,
-				Err: err, Panicked: true, Decision: events.ReasonPanic,
+				Err: err, Panicked: !ran, Decision: events.ReasonPanic,
 			})
 		}
 	}()
