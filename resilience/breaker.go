@@ -386,10 +386,14 @@ func (b *CircuitBreaker) judge(ctx context.Context, p *phase, m *marks) (changed
 		return false
 	}
 	counts := p.window.tally().since(m.oldest)
-	if b.judgement.of(counts) != "" {
+	volume := counts.Volume()
+	if volume < b.judgement.volume {
+		return false
+	}
+	if !b.judgement.clearlyBelow(counts.Failure, counts.Slow, volume) {
 		return b.open(ctx, p)
 	}
-	if counts.Volume() >= b.judgement.volume {
+	if !m.settled.Load() { // loading is cheap, storing is not
 		m.settled.Store(true)
 	}
 	return false

@@ -74,6 +74,15 @@ type judgement struct {
 	slowRatio  float64 // 0: off
 }
 
+// clearlyBelow reports whether both ratios are below their thresholds by more than
+// rounding can hide. It saves every failure of a healthy breaker two divisions; what
+// is not clear is judged by of.
+func (j *judgement) clearlyBelow(failures, slow, volume uint64) bool {
+	v := float64(int64(volume)) * (1 - 1e-9)
+	return float64(int64(failures)) < j.errorRatio*v &&
+		(j.slowRatio == 0 || float64(int64(slow)) < j.slowRatio*v)
+}
+
 // of returns why a breaker whose window holds c must open, empty if it need not.
 //
 // The ratios are divided, not multiplied out: a quotient of two integers is
