@@ -11,7 +11,14 @@ import (
 // is not below most is most, infinity and NaN included, so it never comes out as
 // zero or negative.
 func backoff(initial, most time.Duration, factor float64, n int) time.Duration {
-	grown := float64(initial) * math.Pow(factor, float64(n-1))
+	grown := float64(initial)
+	switch n {
+	case 1: // not worth a power
+	case 2:
+		grown *= factor
+	default:
+		grown *= math.Pow(factor, float64(n-1))
+	}
 	if grown < float64(most) {
 		return time.Duration(grown)
 	}

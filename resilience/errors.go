@@ -251,10 +251,14 @@ func isIgnored(err error) bool {
 
 // retryAfter returns how long err asks to wait, 0 if it does not ask.
 func retryAfter(err error) time.Duration {
-	e, ok := errors.AsType[interface {
+	type asking interface {
 		error
 		RetryAfter() time.Duration
-	}](err)
+	}
+	e, ok := err.(asking) //nolint:errorlint // the rest follows
+	if !ok && !isPlain(err) {
+		e, ok = errors.AsType[asking](err)
+	}
 	if !ok {
 		return 0
 	}

@@ -243,16 +243,78 @@ func observed(s *events.Sink) bool {
 		s.RetryScheduled != nil || s.RetryFinished != nil
 }
 
-// retrying is one retried operation.
+// retrying is one retried operation whose first attempt failed.
 type retrying struct {
 	config *RetryConfig
 	work   work
+
+	// What was decided last. Valid after decide or wait said so.
+	reason events.Reason // why the retry ends
+	cause  error         // what ended the context, if that is why
+	inside bool          // the context ended during the attempt, not after it
+	delay  time.Duration // the wait before the next attempt
+	asked  bool          // delay is what the error asked for
 
 	first  [4]error      // errors of the first attempts: few retries fail more often
 	more   []error       // those of the others
 	timer  *time.Timer   // nil until the first wait
 	since  time.Time     // when that began
 	waited time.Duration // in all
+}
+
+// goOn is what follows a first attempt that failed while nobody listens.
+func (r *retrying) goOn(ctx context.Context, err error) error {
+	for n := 1; ; n++ {
+		if !r.decide(ctx, n, err) || !r.wait(ctx) {
+			return r.end(n, err)
+		}
+		if err = r.work.run(ctx, n+1); err == nil {
+			r.stopTimer()
+			return nil
+		}
+	}
+}
+
+// stop decides that the retry ends.
+func (r *retrying) stop(reason events.Reason) (again bool) {
+	r.reason = reason
+	return false
+}
+
+// stopContext decides that the retry ends because ctx has.
+func (r *retrying) stopContext(ctx context.Context) (again bool) {
+	r.cause = context.Cause(ctx)
+	return r.stop(endReason(ctx.Err()))
+}
+
+// decide records the error of attempt n and says whether another attempt follows.
+// If so, delay is the wait before it; else reason tells why not.
+func (r *retrying) decide(ctx context.Context, n int, err error) (again bool) {
+	r.record(n, err)
+	if ctx.Err() != nil {
+		r.inside = true
+		return r.stopContext(ctx)
+	}
+	judged := lastError(err)
+	if reason := r.refusal(err, judged); reason != "" {
+		return r.stop(reason)
+	}
+	if n >= r.maxAttempts() {
+		return r.stop(events.ReasonExhausted)
+	}
+	if after := retryAfter(judged); after > 0 {
+		r.delay, r.asked = after, true
+		if after > r.maxRetryAfter() {
+			return r.stop(events.ReasonRetryAfterTooLong)
+		}
+	} else {
+		r.delay, r.asked = r.backoff(n), false
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= r.delay {
+		r.cause = context.DeadlineExceeded
+		return r.stop(events.ReasonDeadline)
+	}
+	return true
 }
 
 // record keeps the error of attempt n.
@@ -279,69 +341,11 @@ func (r *retrying) elapsed() time.Duration {
 	return time.Since(r.since)
 }
 
-// decision is what follows from an attempt.
-type decision struct {
-	reason events.Reason // ReasonRetry, or why the retry ends
-	delay  time.Duration // the wait before the next attempt
-	asked  bool          // delay is what the error asked for
-	cause  error         // what ended the context, for RetryError
-	during bool          // the context ended during the attempt, not after it
-}
-
-// goOn is what follows a first attempt that failed while nobody listens.
-func (r *retrying) goOn(ctx context.Context, err error) error {
-	for n := 1; ; n++ {
-		d := r.decide(ctx, n, err)
-		if d.reason == events.ReasonRetry {
-			d = r.wait(ctx, d)
-		}
-		if d.reason != events.ReasonRetry {
-			return r.end(n, err, d)
-		}
-		if err = r.work.run(ctx, n+1); err == nil {
-			r.stopTimer()
-			return nil
-		}
-	}
-}
-
-// decide records the error of attempt n, nil for none, and says what follows.
-func (r *retrying) decide(ctx context.Context, n int, err error) decision {
-	if err == nil {
-		if n == 1 {
-			return decision{reason: events.ReasonSuccess}
-		}
-		return decision{reason: events.ReasonSuccessAfterRetry}
-	}
-	r.record(n, err)
-	if ended := ctx.Err(); ended != nil {
-		return decision{reason: endReason(ended), cause: context.Cause(ctx), during: true}
-	}
-	if reason := r.refusal(err); reason != "" {
-		return decision{reason: reason}
-	}
-	if n >= r.maxAttempts() {
-		return decision{reason: events.ReasonExhausted}
-	}
-	d := decision{reason: events.ReasonRetry}
-	if after := retryAfter(lastError(err)); after > 0 {
-		if after > r.maxRetryAfter() {
-			return decision{reason: events.ReasonRetryAfterTooLong}
-		}
-		d.delay, d.asked = after, true
-	} else {
-		d.delay = r.backoff(n)
-	}
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d.delay {
-		return decision{reason: events.ReasonDeadline, cause: context.DeadlineExceeded}
-	}
-	return d
-}
-
-// refusal returns why err is not to be retried, empty if it is.
-func (r *retrying) refusal(err error) events.Reason {
+// refusal returns why err, of which judged decides, is not to be retried; empty if
+// it is.
+func (r *retrying) refusal(err, judged error) events.Reason {
 	var permanent, rejected, ignored bool
-	if judged := lastError(err); isPlain(judged) {
+	if isPlain(judged) {
 		rejected = judged == ErrCircuitBreakerOpen //nolint:errorlint // it wraps nothing
 	} else {
 		permanent, rejected, ignored = isPermanent(judged), errors.Is(judged, ErrCircuitBreakerOpen), isIgnored(judged)
@@ -402,20 +406,17 @@ func (r *retrying) backoff(n int) time.Duration {
 // shortest is the shortest delay that is waited: a timer is no finer than this.
 const shortest = time.Microsecond
 
-// wait waits as decided, and decides anew if the context ends meanwhile. One timer
+// wait waits as decided and says whether another attempt follows still. One timer
 // serves all waits of the operation.
-func (r *retrying) wait(ctx context.Context, d decision) decision {
-	if d.delay < shortest {
-		if err := ctx.Err(); err != nil {
-			return decision{reason: endReason(err), cause: context.Cause(ctx)}
-		}
-		return d
+func (r *retrying) wait(ctx context.Context) (again bool) {
+	if r.delay < shortest {
+		return ctx.Err() == nil || r.stopContext(ctx)
 	}
 	began := time.Now()
 	if r.timer == nil {
-		r.timer, r.since = time.NewTimer(d.delay), began
+		r.timer, r.since = time.NewTimer(r.delay), began
 	} else {
-		r.timer.Reset(d.delay)
+		r.timer.Reset(r.delay)
 	}
 	select {
 	case <-r.timer.C:
@@ -424,10 +425,10 @@ func (r *retrying) wait(ctx context.Context, d decision) decision {
 	}
 	r.waited += time.Since(began)
 	// Also when both were ready and the timer happened to be chosen.
-	if err := ctx.Err(); err != nil {
-		return decision{reason: endReason(err), cause: context.Cause(ctx)}
+	if ctx.Err() != nil {
+		return r.stopContext(ctx)
 	}
-	return d
+	return true
 }
 
 func (r *retrying) stopTimer() {
@@ -437,13 +438,13 @@ func (r *retrying) stopTimer() {
 }
 
 // end returns the error of a retry that ends after attempt n failed with err.
-func (r *retrying) end(n int, err error, d decision) error {
+func (r *retrying) end(n int, err error) error {
 	if n == 1 {
-		switch d.reason {
+		switch r.reason {
 		case events.ReasonNotRetryable, events.ReasonRejected:
 			return err
 		case events.ReasonCanceled, events.ReasonDeadline:
-			if d.during && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+			if r.inside && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 				return err
 			}
 		}
@@ -452,8 +453,8 @@ func (r *retrying) end(n int, err error, d decision) error {
 		Name:     r.work.name(r.config),
 		Attempts: n,
 		Elapsed:  r.elapsed(),
-		Reason:   d.reason,
+		Reason:   r.reason,
 		Errs:     r.errs(n),
-		Cause:    d.cause,
+		Cause:    r.cause,
 	}
 }

@@ -62,67 +62,77 @@ func (r *observedRetry) tellFinished(ctx context.Context) {
 }
 
 func (r *observedRetry) run(ctx context.Context) error {
-	var delay time.Duration
 	for n := 1; ; n++ {
-		err, d := r.attempt(ctx, n, delay)
-		if d.reason == events.ReasonRetry {
+		err, again := r.attempt(ctx, n)
+		if again {
 			if r.sink.RetryScheduled != nil {
 				r.sink.RetryScheduled(ctx, events.RetryScheduled{
-					Header: r.header, Attempt: n + 1, Delay: d.delay, RetryAfter: d.asked, Err: err,
+					Header: r.header, Attempt: n + 1, Delay: r.delay, RetryAfter: r.asked, Err: err,
 				})
 			}
-			d = r.wait(r.caller, d)
+			again = r.wait(r.caller)
 			r.readClock()
 		}
-		if d.reason == events.ReasonRetry {
-			delay = d.delay
+		if again {
 			continue
 		}
 		if err != nil {
-			err = r.end(n, err, d)
+			err = r.end(n, err)
 		}
-		r.finished.Outcome, r.finished.Reason, r.finished.Err = outcomeOf(d.reason), d.reason, err
+		r.finished.Outcome, r.finished.Reason, r.finished.Err = outcomeOf(r.reason), r.reason, err
 		r.returned = true
 		return err
 	}
 }
 
-// attempt runs attempt n and tells of it.
-func (r *observedRetry) attempt(ctx context.Context, n int, delay time.Duration) (err error, d decision) {
+// attempt runs attempt n, tells of it and says whether another is to follow.
+func (r *observedRetry) attempt(ctx context.Context, n int) (err error, again bool) {
 	if r.sink.AttemptStarted != nil {
-		e := events.AttemptStarted{Header: r.header, Attempt: n, Delay: delay}
+		e := events.AttemptStarted{Header: r.header, Attempt: n, Delay: r.delay}
 		if derived := r.sink.AttemptStarted(ctx, e); derived != nil {
 			ctx = derived
 		}
 	}
 	r.finished.Attempts = n
+	e := events.AttemptFinished{Header: r.header, Attempt: n}
 	began, ran, decided := r.now, false, false
 	defer func() {
 		if !decided && r.sink.AttemptFinished != nil { // the work, or RetryIf after it, panicked
 			if !ran {
 				r.readClock()
 			}
-			r.sink.AttemptFinished(ctx, events.AttemptFinished{
-				Header: r.header, Attempt: n, Duration: r.now - began, Outcome: events.OutcomeFailure,
-				Err: err, Panicked: !ran, Decision: events.ReasonPanic,
-			})
+			e.Duration, e.Outcome, e.Err = r.now-began, events.OutcomeFailure, err
+			e.Panicked, e.Decision = !ran, events.ReasonPanic
+			r.sink.AttemptFinished(ctx, e)
 		}
 	}()
 	err = r.work.run(ctx, n)
 	r.readClock()
 	ran = true
-	d = r.decide(r.caller, n, err)
+	again = r.follow(n, err)
 	decided = true
-	if d.reason != events.ReasonRetry {
-		r.finished.Outcome, r.finished.Reason = outcomeOf(d.reason), d.reason // even if the next sink panics
-	}
 	if r.sink.AttemptFinished != nil {
-		r.sink.AttemptFinished(ctx, events.AttemptFinished{
-			Header: r.header, Attempt: n, Duration: r.now - began, Outcome: attemptOutcome(err, d.reason),
-			Err: err, Decision: d.reason,
-		})
+		e.Duration, e.Outcome, e.Err, e.Decision = r.now-began, attemptOutcome(err, r.reason), err, r.reason
+		r.sink.AttemptFinished(ctx, e)
 	}
-	return err, d
+	return err, again
+}
+
+// follow is decide for an attempt that may have succeeded. The reason is then set in
+// any case, and if it ends the retry so is what will be told of it, even should a
+// sink panic before.
+func (r *observedRetry) follow(n int, err error) (again bool) {
+	switch {
+	case err == nil && n == 1:
+		r.reason = events.ReasonSuccess
+	case err == nil:
+		r.reason = events.ReasonSuccessAfterRetry
+	case r.decide(r.caller, n, err):
+		r.reason = events.ReasonRetry
+		return true
+	}
+	r.finished.Outcome, r.finished.Reason = outcomeOf(r.reason), r.reason
+	return false
 }
 
 // attemptOutcome says what an attempt came to that returned err and about which
