@@ -42,7 +42,7 @@ func ErrorType(err error) string {
 // there are several.
 func innermost(err error) error {
 	for {
-		switch x := err.(type) {
+		switch x := err.(type) { //nolint:errorlint // it walks the tree itself
 		case interface{ Unwrap() error }:
 			next := x.Unwrap()
 			if next == nil {

@@ -12,8 +12,8 @@ import (
 // methods are called as sinks are; see package events. For more than state changes,
 // see [events.Log].
 type Logger interface {
-	Info(msg string, fields map[string]interface{})
-	Error(msg string, fields map[string]interface{})
+	Info(msg string, fields map[string]any)
+	Error(msg string, fields map[string]any)
 }
 
 // MetricsCollector is told of a breaker's outcomes and state changes. ErrorType is
@@ -45,7 +45,7 @@ func (c *CircuitBreakerConfig) sink() *events.Sink {
 
 func loggerSink(l Logger) events.Sink {
 	return events.Sink{StateChanged: func(_ context.Context, e events.StateChanged) {
-		fields := map[string]interface{}{
+		fields := map[string]any{
 			"name":       e.Name,
 			"from":       e.From.String(),
 			"to":         e.To.String(),

@@ -621,9 +621,9 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 	}
 }
 
-// wall returns the wall clock's time for now, given that of a moment close to it.
-func (b *CircuitBreaker) wall(close time.Time, now time.Duration) time.Time {
-	return close.Add(now - close.Sub(b.base))
+// wall returns the wall clock's time for now, given that of a moment near it.
+func (b *CircuitBreaker) wall(near time.Time, now time.Duration) time.Time {
+	return near.Add(now - near.Sub(b.base))
 }
 
 // newPhase returns a phase that begins at the given time, now on the breaker's clock.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -148,8 +149,8 @@ func (e *RetryError) Is(target error) bool {
 // Unwrap returns the errors of all attempts, the latest first, then Cause if any.
 func (e *RetryError) Unwrap() []error {
 	errs := make([]error, 0, len(e.Errs)+1)
-	for i := len(e.Errs) - 1; i >= 0; i-- {
-		errs = append(errs, e.Errs[i])
+	for _, err := range slices.Backward(e.Errs) {
+		errs = append(errs, err)
 	}
 	if e.Cause != nil {
 		errs = append(errs, e.Cause)
@@ -215,7 +216,7 @@ func (e *retryAfterError) RetryAfter() time.Duration { return e.after }
 // errors.As could find out, at a fraction of the price. Most errors of a failing
 // dependency are plain, and an outage is no time to be slow.
 func isPlain(err error) bool {
-	switch err.(type) {
+	switch err.(type) { //nolint:errorlint // it asks about the error itself
 	case interface{ Unwrap() error },
 		interface{ Unwrap() []error },
 		interface{ Is(error) bool },

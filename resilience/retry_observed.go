@@ -63,7 +63,7 @@ func (r *observedRetry) tellFinished(ctx context.Context) {
 
 func (r *observedRetry) run(ctx context.Context) error {
 	for n := 1; ; n++ {
-		err, again := r.attempt(ctx, n)
+		again, err := r.attempt(ctx, n)
 		if again {
 			if r.sink.RetryScheduled != nil {
 				r.sink.RetryScheduled(ctx, events.RetryScheduled{
@@ -86,7 +86,7 @@ func (r *observedRetry) run(ctx context.Context) error {
 }
 
 // attempt runs attempt n, tells of it and says whether another is to follow.
-func (r *observedRetry) attempt(ctx context.Context, n int) (err error, again bool) {
+func (r *observedRetry) attempt(ctx context.Context, n int) (again bool, err error) {
 	if r.sink.AttemptStarted != nil {
 		e := events.AttemptStarted{Header: r.header, Attempt: n, Delay: r.delay}
 		if derived := r.sink.AttemptStarted(ctx, e); derived != nil {
@@ -115,7 +115,7 @@ func (r *observedRetry) attempt(ctx context.Context, n int) (err error, again bo
 		e.Duration, e.Outcome, e.Err, e.Decision = r.now-began, attemptOutcome(err, r.reason), err, r.reason
 		r.sink.AttemptFinished(ctx, e)
 	}
-	return err, again
+	return again, err
 }
 
 // follow is decide for an attempt that may have succeeded. The reason is then set in

@@ -1,0 +1,84 @@
+# Everything here needs Go and make. `make check` adds a linter, which `go run`
+# fetches and builds at the version below; nothing is installed.
+#
+# golangci-lint is run as package@version rather than through a tool directive: a
+# directive in go.mod would give everyone who requires this module the linter's two
+# hundred requirements in the module graph, and a module of its own would let minimal
+# version selection change the dependencies that the linter was released with.
+# v2.15.0 builds with Go 1.26, in about 80 s on two cores with empty caches.
+GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+ARGS     ?=
+BENCH    ?= .
+COUNT    ?= 10
+FUZZTIME ?= 10s
+
+# Every module of the repository, the root (.) first. Nested ones are not part of
+# `./...`, so each target visits them one by one. A go.work further up must not
+# change what is built.
+MODULES := $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '*/testdata/*' -not -path '*/node_modules/*')))
+export GOWORK = off
+
+# $(call each,title,commands): run commands in the folder of every module. A failure
+# does not keep the other modules from their turn; all failures are named at the end.
+define each
+failed=; for m in $(MODULES); do \
+	echo "==> $(1): $$m"; \
+	( cd "$$m" && $(2) ) || failed="$$failed $$m"; \
+done; \
+if [ -n "$$failed" ]; then echo "FAILED $(1):$$failed"; exit 1; fi
+endef
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check format vet lint race tidy bench fuzz cover
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: ## Run the demo for about a minute; ARGS=-h explains its flags
+	@go run -C examples/grafana . $(ARGS)
+
+test: ## Test every module, with the race detector where there is a C compiler
+	@race=-race; \
+	if ! why=$$(go build -race runtime/race 2>&1); then \
+		race=; \
+		say() { echo "************************************************************************"; \
+			echo "*** WITHOUT THE RACE DETECTOR: it cannot be built here."; \
+			echo "*** $$why"; \
+			echo "*** A C compiler and its headers (on Debian: gcc, libc6-dev) enable it."; \
+			echo "************************************************************************"; }; \
+		say; \
+	fi; \
+	$(call each,test,go test $$race -count=1 ./...); \
+	if [ -z "$$race" ]; then say; fi
+
+check: format vet lint race tidy ## Run all that must hold before a commit: format, vet, lint, race tests, tidy
+
+format: ## Fail if a file is not gofmt'd
+	@files=$$("$$(go env GOROOT)/bin/gofmt" -s -l .) || exit 1; \
+	if [ -n "$$files" ]; then echo "gofmt -s -w is needed for:"; echo "$$files"; exit 1; fi; \
+	echo "==> format: all files"
+
+vet: ## Run go vet on every module
+	@$(call each,vet,go vet ./...)
+
+lint: ## Run golangci-lint on every module
+	@$(call each,lint,go run $(GOLANGCI_LINT) run --config "$(CURDIR)/.golangci.yml" --allow-serial-runners ./...)
+
+race: ## Test the root module with the race detector, COUNT times in shuffled order
+	@echo "==> race: ."
+	@go test -race -count=$(COUNT) -shuffle=on ./...
+
+tidy: ## Fail if a go.mod or go.sum is not tidy
+	@$(call each,tidy,go mod tidy -diff)
+
+bench: ## Run the benchmarks of every module; BENCH selects
+	@$(call each,bench,go test -run '^$$' -bench '$(BENCH)' -benchmem ./...)
+
+fuzz: ## Fuzz every target of every module for FUZZTIME (a duration, or runs: 1000x)
+	@$(call each,fuzz,"$(CURDIR)/.ci/fuzz" $(FUZZTIME))
+
+cover: ## Print the statement coverage of the root module; the profile is coverage.out
+	@go test -coverpkg=./... -coverprofile=coverage.out ./...
+	@go tool cover -func=coverage.out

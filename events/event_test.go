@@ -1,0 +1,53 @@
+package events_test
+
+import (
+	"context"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/breakwater-go/breakwater/events"
+)
+
+// A new field of Sink fails here until it has a Kind of its name and place, an event
+// struct of that name, and the signature its name calls for.
+func TestEachSinkFieldHasItsKindAndItsEvent(t *testing.T) {
+	sink := reflect.TypeFor[events.Sink]()
+	require.Equal(t, int(events.KindCount), sink.NumField())
+	require.Len(t, kinds, sink.NumField())
+	for i, k := range kinds {
+		field, event := sink.Field(i), reflect.TypeOf(k.event)
+		t.Run(field.Name, func(t *testing.T) {
+			require.Equal(t, events.Kind(i), k.kind)
+			require.Equal(t, k.kind, k.event.Kind())
+			require.Equal(t, field.Name, k.kind.String())
+			require.Equal(t, field.Name, event.Name())
+
+			in, out := []reflect.Type{reflect.TypeFor[context.Context](), event}, []reflect.Type(nil)
+			if strings.HasSuffix(field.Name, "Started") {
+				out = in[:1]
+			}
+			require.Equal(t, reflect.FuncOf(in, out, false), field.Type)
+		})
+	}
+}
+
+func TestEachEventHasAHeader(t *testing.T) {
+	for _, k := range kinds {
+		first := reflect.TypeOf(k.event).Field(0)
+		require.True(t, first.Anonymous, k.kind)
+		require.Equal(t, reflect.TypeFor[events.Header](), first.Type, k.kind)
+		want := payment
+		if k.kind >= events.KindRetryStarted {
+			want = charge
+		}
+		require.Equal(t, want, k.event.About(), k.kind)
+	}
+}
+
+func TestUnknownKind(t *testing.T) {
+	require.Equal(t, "unknown", events.Kind(events.KindCount).String())
+	require.Equal(t, "unknown", events.Kind(255).String())
+}
