@@ -33,6 +33,8 @@
 // For each call there is exactly one CallFinished or CallRejected, and for each
 // CallStarted exactly one CallFinished, however the work ends. For each RetryStarted
 // there is exactly one RetryFinished, and for each AttemptStarted one AttemptFinished.
+// The exception is a sink that panics in a …Started function: the call, or the
+// attempt, then does not begin and nothing more is told of it.
 //
 // The StateChanged events of one breaker arrive one at a time, in the order of
 // Generation and without gaps. So that a slow or reentrant sink can neither reorder
@@ -44,7 +46,8 @@
 // behind another that is being delivered.
 //
 // BreakerRetired is the last event of a breaker, but for those of calls that were
-// under way when it was closed: they finish as they would have.
+// under way when it was closed. No StateChanged follows it.
 //
-// Recorders in package eventstest check all of this in any test.
+// Recorders in package eventstest check this in any test, except for the order of
+// StateChanged and CallFinished, which one sink cannot tell.
 package events

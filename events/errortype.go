@@ -9,8 +9,8 @@ import (
 // ErrorType returns a short name for the kind of error err is, fit for an
 // attribute: never its message. It is, whichever comes first:
 //
-//   - what the method ErrorType() string of err, or of an error it wraps, says,
-//     unless that is empty;
+//   - what the method ErrorType() string of err, or of the first error it wraps that
+//     has one, says, unless that is empty;
 //   - "timeout" for [context.DeadlineExceeded], "canceled" for [context.Canceled];
 //   - the Go type of the innermost error err wraps, such as "*net.OpError". Of
 //     several wrapped errors the first counts.

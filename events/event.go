@@ -38,8 +38,7 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
-// Event is implemented by the event structs of this package and by nothing else.
-// Switch on the type for what an event says, on Kind for which it is.
+// Event is implemented by the event structs of this package. Switch on the type for what an event says, on Kind for which it is.
 type Event interface {
 	Kind() Kind
 	About() Header

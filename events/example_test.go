@@ -17,7 +17,7 @@ import (
 func ExampleSink() {
 	type startKey struct{}
 	sink := events.Sink{ // the other kinds of event are of no interest and stay nil
-		CallStarted: func(ctx context.Context, e events.CallStarted) context.Context {
+		CallStarted: func(ctx context.Context, _ events.CallStarted) context.Context {
 			return context.WithValue(ctx, startKey{}, "call 1") // as a tracer puts its span there
 		},
 		CallFinished: func(ctx context.Context, e events.CallFinished) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 
 	"github.com/breakwater-go/breakwater/events"
 )
@@ -16,7 +17,10 @@ type breaker struct {
 	state      events.State // of that generation
 	forced     bool
 	delivering int // StateChanged events under way
-	retired    bool
+
+	// The goroutines that have received BreakerRetired or an event after it; nil
+	// before that.
+	informed map[string]bool
 }
 
 // call is a call that was admitted; the contexts of its events hold it.
@@ -38,7 +42,7 @@ func breakerSubject(h events.Header) string { return fmt.Sprintf("breaker %q (ID
 
 // breaker returns what is known of the breaker that e is about, after checking what
 // holds for each of its events. breaker requires r.mu.
-func (r *Recorder) breaker(e events.Event) *breaker {
+func (r *Recorder) breaker(ctx context.Context, e events.Event) *breaker {
 	h := e.About()
 	if h.ID == 0 {
 		r.violate(e, "its ID is 0")
@@ -56,17 +60,48 @@ func (r *Recorder) breaker(e events.Event) *breaker {
 	if h.Name != b.name {
 		r.violate(e, "its Name is not %q, as in the breaker's first event", b.name)
 	}
-	if b.retired && e.Kind() != events.KindCallFinished {
-		r.violate(e, "comes after BreakerRetired")
+	if b.informed != nil {
+		r.late(ctx, b, e)
 	}
 	return b
+}
+
+// late checks that e may come after BreakerRetired, as the events may of calls that
+// were under way then. late requires r.mu.
+//
+// Whether a call was under way cannot be seen from its CallStarted or CallRejected,
+// which may lose a race with BreakerRetired: those are let off, once. But if its
+// goroutine has been through here since, the call that it reports next began later.
+func (r *Recorder) late(ctx context.Context, b *breaker, e events.Event) {
+	ok := false
+	switch e.Kind() {
+	case events.KindCallFinished:
+		ok = true
+	case events.KindCallStarted, events.KindCallRejected:
+		ok = !b.informed[goroutine()]
+	case events.KindWindowRotated:
+		c, within := ctx.Value(callKey{r}).(*call)
+		ok = within && c.header == e.About()
+	}
+	if !ok {
+		r.violate(e, "comes after BreakerRetired")
+	}
+	b.informed[goroutine()] = true
+}
+
+// goroutine returns the number of the calling goroutine, "goroutine 7".
+func goroutine() string {
+	var buf [64]byte
+	stack := string(buf[:runtime.Stack(buf[:], false)])
+	number, _, _ := strings.Cut(stack, " [")
+	return number
 }
 
 func (r *Recorder) breakerCreated(ctx context.Context, e events.BreakerCreated) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.received(ctx, e)
-	b := r.breaker(e)
+	ctx = r.received(ctx, e)
+	b := r.breaker(ctx, e)
 	r.timed(e, e.Time)
 	if e.Snapshot == nil {
 		r.violate(e, "its Snapshot is nil")
@@ -78,7 +113,7 @@ func (r *Recorder) callStarted(ctx context.Context, e events.CallStarted) contex
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ctx = r.received(ctx, e)
-	r.breaker(e)
+	r.breaker(ctx, e)
 	if e.State == events.StateOpen {
 		r.violate(e, "its State is open: only rejections happen there")
 	}
@@ -91,7 +126,7 @@ func (r *Recorder) callFinished(ctx context.Context, e events.CallFinished) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ctx = r.received(ctx, e)
-	r.breaker(e)
+	r.breaker(ctx, e)
 	r.duration(e, "Duration", e.Duration)
 	r.outcome(e, e.Outcome, e.Panicked, e.Err)
 	if e.Outcome == events.OutcomeRejected {
@@ -119,8 +154,8 @@ func (r *Recorder) callFinished(ctx context.Context, e events.CallFinished) {
 func (r *Recorder) callRejected(ctx context.Context, e events.CallRejected) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.received(ctx, e)
-	r.breaker(e)
+	ctx = r.received(ctx, e)
+	r.breaker(ctx, e)
 	r.duration(e, "RetryAfter", e.RetryAfter)
 	if e.State == events.StateClosed {
 		r.violate(e, "its State is closed: no call is rejected there")
@@ -161,8 +196,8 @@ func (r *Recorder) committed(e events.StateChanged, generation uint64) {
 func (r *Recorder) stateEntered(ctx context.Context, e events.StateChanged) (*breaker, func() events.Snapshot) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.received(ctx, e)
-	b := r.breaker(e)
+	ctx = r.received(ctx, e)
+	b := r.breaker(ctx, e)
 	r.timed(e, e.Time)
 	r.duration(e, "Elapsed", e.Elapsed)
 	r.duration(e, "RetryAfter", e.RetryAfter)
@@ -196,15 +231,16 @@ func (r *Recorder) stateEntered(ctx context.Context, e events.StateChanged) (*br
 func (r *Recorder) windowRotated(ctx context.Context, e events.WindowRotated) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.received(ctx, e)
-	r.breaker(e)
+	ctx = r.received(ctx, e)
+	r.breaker(ctx, e)
 	r.timed(e, e.Time)
 }
 
 func (r *Recorder) breakerRetired(ctx context.Context, e events.BreakerRetired) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.received(ctx, e)
-	r.breaker(e).retired = true
+	ctx = r.received(ctx, e)
+	b := r.breaker(ctx, e)
 	r.timed(e, e.Time)
+	b.informed = map[string]bool{goroutine(): true}
 }

@@ -21,7 +21,10 @@ import (
 //   - An event has a context, the Name and ID of its breaker, or the Name of its
 //     retry and no ID; where it has a Time it is not zero, and no duration is negative.
 //   - BreakerCreated is a breaker's first event, comes once and has a Snapshot.
-//     After BreakerRetired, which comes once, there are only CallFinished events.
+//     After BreakerRetired, which comes once, there are only events of calls that
+//     were under way: no StateChanged, no WindowRotated without a call, and no
+//     CallStarted or CallRejected from a goroutine that told of the end, or of
+//     anything since.
 //   - Each CallStarted is followed by exactly one CallFinished, which has the
 //     context that CallStarted derived and the same Name, ID and State. State is
 //     never open, Outcome never rejected, and a panic is a failure without Err.

@@ -131,6 +131,13 @@ func (f feed) end(ctx context.Context, n int, r events.Reason) {
 	f.RetryFinished(ctx, e)
 }
 
+// elsewhere runs fn on a goroutine of its own.
+func elsewhere(fn func()) {
+	var wg sync.WaitGroup
+	wg.Go(fn)
+	wg.Wait()
+}
+
 // A stream of events that keeps the contract, with everything in it that may look
 // like a violation and is none.
 var kept = []struct {
@@ -164,6 +171,7 @@ var kept = []struct {
 		f.change(2, nil)
 		f.CallFinished(other, events.CallFinished{Header: shipping, Outcome: events.OutcomeFailure, Panicked: true})
 		f.retire(payment)
+		f.WindowRotated(first, events.WindowRotated{Header: payment, Time: now})
 		f.CallFinished(first, events.CallFinished{Header: payment, Outcome: events.OutcomeIgnored, Err: context.Canceled, Stale: true})
 	}},
 	{"a call within a call, and a context derived further", func(f feed) {
@@ -177,6 +185,12 @@ var kept = []struct {
 		cancel()
 		f.finish(derived, shipping, closed)
 		f.finish(outer, payment, closed)
+	}},
+	{"calls that lose a race with the end", func(f feed) {
+		f.create(payment)
+		f.retire(payment)
+		elsewhere(func() { f.finish(f.call(payment, closed), payment, closed) })
+		elsewhere(func() { f.CallRejected(f.ctx, events.CallRejected{Header: payment, State: open}) })
 	}},
 	{"a retry that succeeds at once", func(f feed) {
 		op := f.retry(3)
@@ -278,7 +292,7 @@ var broken = []struct {
 		f.ctx = nil
 		f.create(payment)
 		f.finish(f.call(payment, closed), payment, closed)
-		f.CallFinished(nil, events.CallFinished{Header: payment}) //nolint:staticcheck // what the Recorder is to find
+		f.CallFinished(nil, events.CallFinished{Header: payment})
 	}, []string{
 		`breaker "payment" (ID 7): BreakerCreated: its context is nil`,
 		`breaker "payment" (ID 7): CallStarted: its context is nil`,
@@ -432,6 +446,32 @@ var broken = []struct {
 		`breaker "payment" (ID 7): BreakerCreated: comes a second time, or is not the breaker's first event`,
 		`breaker "payment" (ID 7): BreakerCreated: comes after BreakerRetired`,
 	}},
+	{"a call on a goroutine that has lost that race before", func(f feed) {
+		f.create(payment)
+		first := f.call(payment, closed)
+		f.retire(payment)
+		elsewhere(func() {
+			f.CallRejected(f.ctx, events.CallRejected{Header: payment, State: open})
+			f.CallRejected(f.ctx, events.CallRejected{Header: payment, State: open})
+		})
+		elsewhere(func() {
+			f.finish(first, payment, closed)
+			f.finish(f.call(payment, closed), payment, closed)
+		})
+		elsewhere(func() { f.retire(payment) })
+	}, []string{
+		`breaker "payment" (ID 7): CallRejected: comes after BreakerRetired`,
+		`breaker "payment" (ID 7): CallStarted: comes after BreakerRetired`,
+		`breaker "payment" (ID 7): BreakerRetired: comes after BreakerRetired`,
+	}},
+	{"another breaker's call rotates the window of one that has ended", func(f feed) {
+		f.create(payment)
+		f.create(shipping)
+		other := f.call(shipping, closed)
+		f.retire(payment)
+		f.WindowRotated(other, events.WindowRotated{Header: payment, Time: now})
+		f.finish(other, shipping, closed)
+	}, []string{`breaker "payment" (ID 7): WindowRotated: comes after BreakerRetired`}},
 	{"no time to rotate or retire", func(f feed) {
 		f.create(payment)
 		f.WindowRotated(f.ctx, events.WindowRotated{Header: payment})
@@ -791,7 +831,7 @@ func TestRecorderPassesEveryEventOn(t *testing.T) {
 	// Two recorders in one sink keep their contexts apart.
 	f := feed{first.Sink(recorded.Sink()), t.Context()}
 	kept[1].feed(f)
-	kept[5].feed(f)
+	kept[6].feed(f)
 	second.end()
 	require.Empty(t, second.errors)
 	require.Len(t, recorded.Events(), len(first.Events()))
