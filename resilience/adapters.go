@@ -32,15 +32,26 @@ type MetricsCollector interface {
 
 // sink joins what the configuration asks to be told of, Events first.
 func (c *CircuitBreakerConfig) sink() *events.Sink {
-	sinks := []events.Sink{c.Events}
+	joined := c.Events
 	if c.Metrics != nil {
-		sinks = append(sinks, metricsSink(c.Metrics))
+		joined = events.Join(joined, metricsSink(c.Metrics))
 	}
 	if c.Logger != nil {
-		sinks = append(sinks, loggerSink(c.Logger))
+		joined = events.Join(joined, loggerSink(c.Logger))
 	}
-	joined := events.Join(sinks...)
+	if silent(&joined) {
+		return &noSink
+	}
 	return &joined
+}
+
+// noSink is shared by all breakers that tell nobody. It is never changed.
+var noSink events.Sink
+
+// silent reports whether s wants no event of a breaker.
+func silent(s *events.Sink) bool {
+	return s.BreakerCreated == nil && s.CallStarted == nil && s.CallFinished == nil && s.CallRejected == nil &&
+		s.StateChanged == nil && s.WindowRotated == nil && s.BreakerRetired == nil
 }
 
 func loggerSink(l Logger) events.Sink {

@@ -19,8 +19,9 @@ import (
 // fit into a function. All methods may be called concurrently, and from sinks,
 // callbacks and classifiers of the same breaker.
 //
-// A CircuitBreaker has no goroutine. While open or half-open it may have a timer;
-// one that is dropped without [CircuitBreaker.Close] is collected when that has run.
+// A CircuitBreaker has no goroutine. While open, half-open, or closed and busy it has
+// a timer; one that is dropped without [CircuitBreaker.Close] is collected when that
+// has run.
 //
 // How it works: all that a state consists of is a [phase], found through one atomic
 // pointer. A closed call loads the pointer, runs, adds to one counter of that phase
@@ -43,18 +44,20 @@ type CircuitBreaker struct {
 	phase atomic.Pointer[phase]
 
 	// Written by the constructor only, and read when the state changes.
-	recovery   recovery
-	thresholds events.Thresholds
+	recovery    recovery
+	sleepWindow time.Duration
+	windowSize  time.Duration
+	bucketCount int
+
 	sinkPanics atomic.Uint64
+	retired    atomic.Bool // set by Close, under mu
 
-	retired atomic.Bool // set by Close, under mu
-
-	mu         sync.Mutex
-	totals     events.Counts // of all phases, as far as folded
-	timer      *time.Timer   // ends the sleep window or the oldest probe; nil without
-	listeners  []*listener   // replaced, never changed, so that a delivery can hold it
-	facts      []fact        // committed, not yet delivered
-	delivering bool          // somebody delivers facts, and will deliver those added
+	// Guarded by mu. What most breakers never need is behind a pointer and nil until
+	// it is needed.
+	mu     sync.Mutex
+	past   *past       // the phases before the present one
+	outbox *outbox     // who listens, and what is to be told
+	timer  *time.Timer // ends the sleep window or the oldest probe
 }
 
 // NewCircuitBreaker returns a closed breaker. A nil config means all defaults. It
@@ -77,8 +80,10 @@ func NewCircuitBreaker(config *CircuitBreakerConfig) *CircuitBreaker {
 			errorRatio: c.ErrorThreshold,
 			slowRatio:  c.SlowCallThreshold,
 		},
-		recovery:   newRecovery(c.HalfOpenRequests, c.SuccessThreshold, c.ProbeTimeout),
-		thresholds: c.thresholds(),
+		recovery:    newRecovery(c.HalfOpenRequests, c.SuccessThreshold, c.ProbeTimeout),
+		sleepWindow: c.SleepWindow,
+		windowSize:  c.WindowSize,
+		bucketCount: c.BucketCount,
 	}
 	if b.slowAfter == 0 {
 		b.slowAfter = never
@@ -89,7 +94,7 @@ func NewCircuitBreaker(config *CircuitBreakerConfig) *CircuitBreaker {
 		created(context.Background(), events.BreakerCreated{
 			Header:     b.header(),
 			Time:       b.base,
-			Thresholds: b.thresholds,
+			Thresholds: c.thresholds(),
 			Snapshot:   b.snapshot,
 		})
 	}
@@ -385,7 +390,9 @@ func (b *CircuitBreaker) judge(ctx context.Context, p *phase, m *marks) (changed
 	if !p.judged {
 		return false
 	}
-	counts := p.window.tally().since(m.oldest)
+	w := &p.window
+	now := w.tally()
+	counts := now.since(m.oldest)
 	volume := counts.Volume()
 	if volume < b.judgement.volume {
 		return false
@@ -393,7 +400,9 @@ func (b *CircuitBreaker) judge(ctx context.Context, p *phase, m *marks) (changed
 	if !b.judgement.clearlyBelow(counts.Failure, counts.Slow, volume) {
 		return b.open(ctx, p)
 	}
-	if !m.settled.Load() { // loading is cheap, storing is not
+	// What was counted between the loads of tally may make its ratios too low. If
+	// nothing that raises them was, they held at the moment the successes were read.
+	if !m.settled.Load() && w.failure.Load() == now.failure && w.slow.Load() == now.slow {
 		m.settled.Store(true)
 	}
 	return false
@@ -592,11 +601,6 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 	now := max(at.Sub(b.base), old.since)
 	at = b.wall(at, now)
 	next := b.newPhase(state, forced, at, now, old.generation+1)
-	next.spent = old.spent
-	next.spent[old.status()] += now - old.since
-	if next.lastClosed = old.lastClosed; old.state == StateClosed {
-		next.lastClosed = at
-	}
 	e := events.StateChanged{
 		Header:     b.header(),
 		Time:       at,
@@ -610,14 +614,16 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 		Elapsed:    now - old.since,
 	}
 	b.phase.Store(next)
+	b.history().end(old, at, now)
 	b.fold(old)
+	old.window.cool()
 	b.stopTimer()
 	if next.until != never {
 		e.RetryAfter = next.until - now
 		b.wakeAfter(e.RetryAfter, next)
 	}
 	if !b.retired.Load() {
-		b.facts = append(b.facts, fact{ctx: ctx, changed: e})
+		b.post(fact{ctx: ctx, changed: e})
 	}
 }
 
@@ -638,14 +644,18 @@ func (b *CircuitBreaker) newPhase(state CircuitState, forced bool, at time.Time,
 		until:      never,
 	}
 	if state == StateClosed {
-		heats := b.sink.WindowRotated == nil // that is told by calls, not by a timer
-		p.window.init(b.base, now, b.thresholds.WindowSize, b.thresholds.BucketCount, heats)
+		// Rotations are told by calls, not by a timer; a closed breaker sets no timer.
+		heats := b.sink.WindowRotated == nil && !b.retired.Load()
+		p.window.init(b.base, now, b.windowSize, b.bucketCount, heats, b.slowAfter != never)
 		return p
 	}
 	rejection := &RejectedError{Name: b.name, State: state, Forced: forced, Since: at}
 	if state == StateOpen && !forced {
-		p.until = now + b.thresholds.SleepWindow
-		rejection.Until = at.Add(b.thresholds.SleepWindow)
+		p.until = now + b.sleepWindow
+		rejection.Until = at.Add(b.sleepWindow)
+	}
+	if state == StateHalfOpen {
+		p.probes = new(probes)
 	}
 	p.rejection = rejection
 	return p
@@ -664,7 +674,8 @@ func (p *phase) deciding(now time.Duration) events.Counts {
 	}
 }
 
-// fold brings the totals up to date with what was counted in p. It requires mu.
+// fold brings the totals up to date with what was counted in p, which is over. It
+// requires mu.
 //
 // No count is lost, though calls count without a lock and may be late: a call
 // counts first and then loads b.phase; a change stores b.phase first and then
@@ -672,13 +683,20 @@ func (p *phase) deciding(now time.Duration) events.Counts {
 // and folds its own count; or it comes before, then its count, which is earlier
 // still, is seen by the fold that follows the store.
 func (b *CircuitBreaker) fold(p *phase) {
+	if p.folded == nil {
+		p.folded = new(events.Counts)
+	}
 	now := p.counts()
-	b.totals.Success += now.Success - p.folded.Success
-	b.totals.Failure += now.Failure - p.folded.Failure
-	b.totals.Ignored += now.Ignored - p.folded.Ignored
-	b.totals.Rejected += now.Rejected - p.folded.Rejected
-	b.totals.Slow += now.Slow - p.folded.Slow
-	p.folded = now
+	b.history().totals = add(b.history().totals, subtract(now, *p.folded))
+	*p.folded = now
+}
+
+// history returns what remains of the phases before the present one. It requires mu.
+func (b *CircuitBreaker) history() *past {
+	if b.past == nil {
+		b.past = new(past)
+	}
+	return b.past
 }
 
 // ForceOpen rejects every call until ClearForce, ForceClosed or Reset. It beats
@@ -738,7 +756,8 @@ func (b *CircuitBreaker) Close() {
 	b.mu.Lock()
 	if !b.retired.Swap(true) {
 		b.stopTimer()
-		b.facts = append(b.facts, fact{
+		b.phase.Load().window.cool()
+		b.post(fact{
 			ctx:     context.Background(),
 			retired: &events.BreakerRetired{Header: b.header(), Time: at},
 		})

@@ -23,6 +23,24 @@ type listener struct {
 	f func(from, to CircuitState)
 }
 
+// outbox is what a breaker has to tell and to whom. It is guarded by the breaker's mu.
+type outbox struct {
+	listeners  []*listener // replaced, never changed, so that a delivery can hold it
+	facts      []fact      // committed, not yet delivered
+	delivering bool        // somebody delivers facts, and will deliver those added
+}
+
+// mail returns the outbox. It requires mu.
+func (b *CircuitBreaker) mail() *outbox {
+	if b.outbox == nil {
+		b.outbox = new(outbox)
+	}
+	return b.outbox
+}
+
+// post queues a fact for whoever delivers next. It requires mu.
+func (b *CircuitBreaker) post(f fact) { b.mail().facts = append(b.mail().facts, f) }
+
 // OnStateChange has f called after each change of state, in order and one at a
 // time, as [events.Sink.StateChanged] is, which tells more. A change that leaves
 // the state as it shows (Reset of a closed breaker, ForceOpen of an open one) is
@@ -35,11 +53,12 @@ func (b *CircuitBreaker) OnStateChange(f func(from, to CircuitState)) (stop func
 	l := &listener{f}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.listeners = append(slices.Clip(b.listeners), l)
+	out := b.mail()
+	out.listeners = append(slices.Clip(out.listeners), l)
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.listeners = slices.DeleteFunc(slices.Clone(b.listeners), func(x *listener) bool { return x == l })
+		out.listeners = slices.DeleteFunc(slices.Clone(out.listeners), func(x *listener) bool { return x == l })
 	}
 }
 
@@ -68,35 +87,36 @@ func (b *CircuitBreaker) deliverFromTimer() {
 
 func (b *CircuitBreaker) takeTurn(tell func(fact, []*listener)) {
 	b.mu.Lock()
-	if b.delivering || len(b.facts) == 0 {
+	out := b.outbox
+	if out == nil || out.delivering || len(out.facts) == 0 {
 		b.mu.Unlock()
 		return
 	}
-	b.delivering = true
+	out.delivering = true
 	b.mu.Unlock()
-	b.drain(tell)
+	b.drain(out, tell)
 }
 
 // drain tells facts until none is left, and ends the turn. If tell panics or ends
 // the goroutine, the rest is told on the way out: facts are not lost, and the turn
 // does not stay taken.
-func (b *CircuitBreaker) drain(tell func(fact, []*listener)) {
+func (b *CircuitBreaker) drain(out *outbox, tell func(fact, []*listener)) {
 	told := true
 	defer func() {
 		if !told {
-			b.drain(tell)
+			b.drain(out, tell)
 		}
 	}()
 	for {
 		b.mu.Lock()
-		if len(b.facts) == 0 {
-			b.facts = nil // lets go of the contexts in the backing array
-			b.delivering = false
+		if len(out.facts) == 0 {
+			out.facts = nil // lets go of the contexts in the backing array
+			out.delivering = false
 			b.mu.Unlock()
 			return
 		}
-		f, listeners := b.facts[0], b.listeners
-		b.facts = b.facts[1:]
+		f, listeners := out.facts[0], out.listeners
+		out.facts = out.facts[1:]
 		b.mu.Unlock()
 		told = false
 		tell(f, listeners)

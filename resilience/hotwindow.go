@@ -1,6 +1,7 @@
 package resilience
 
 import (
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -32,15 +33,21 @@ func (w *SlidingWindow) heat(m *marks) {
 	at := time.Since(w.base)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.marks.Load() != m || at >= m.end {
-		return // somebody else has, or the next call rotates
+	if !w.heats || w.marks.Load() != m || at >= m.end {
+		return // it was cooled for good, somebody was faster, or the next call rotates
 	}
-	w.publish(&marks{end: m.end, bucket: m.bucket, hot: true, heatAt: unreachable})
+	w.publish(m.with(true, m.end))
 	w.timer = time.AfterFunc(m.end-at, w.tick)
 }
 
-// unreachable is a reading that no counter gets to.
-var unreachable = tally{1 << 63, 1 << 63, 1 << 63}
+// with returns a copy of m that is hot or not, does not get hot by itself, and whose
+// newest bucket ends at end.
+func (m *marks) with(hot bool, end time.Duration) *marks {
+	return &marks{
+		end: end, readings: m.readings, slows: m.slows,
+		hot: hot, heatAtSuccess: math.MaxUint64, heatAtFailure: math.MaxUint64,
+	}
+}
 
 // tick rotates a hot window.
 func (w *SlidingWindow) tick() {
@@ -48,25 +55,42 @@ func (w *SlidingWindow) tick() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := w.marks.Load()
-	now := w.tally()
-	next := w.next(at+w.span, now, len(m.bucket))
-	// The newest bucket was written to until this moment, however late that is, so
-	// it is the one before the next in any case. Those before it have aged.
-	passed := max(1, m.passed(at, w.span))
-	last := int64(len(m.bucket) - 1)
-	for i := range last {
-		next.bucket[i] = m.bucket[min(i+passed, last)]
+	if !m.hot {
+		return // cooled while the timer was about to run
 	}
-	next.bucket[last] = now
+	now := w.tally()
+	passed := max(1, m.passed(at, w.span))
+	next := w.next(at+w.span, now, m.buckets())
+	last := next.buckets() - 1
+	for i := range last {
+		next.set(i, m.after(int64(i)+passed, now))
+	}
+	next.set(last, now)
 
 	calls := now.since(m.newest())
 	if calls.Success >= hotCalls || calls.Failure >= hotCalls {
-		next.hot, next.heatAt = true, unreachable
+		next.hot, next.heatAtSuccess, next.heatAtFailure = true, math.MaxUint64, math.MaxUint64
 		w.timer.Reset(w.span)
 	} else {
 		w.timer = nil
 	}
 	w.publish(next)
+}
+
+// cool makes the window cold for good: its phase is over, or its breaker closed, and
+// no timer shall hold it. Should the timer be late, the newest bucket lasts until now.
+func (w *SlidingWindow) cool() {
+	at := time.Since(w.base)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heats = false
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+	if m := w.marks.Load(); m != nil && m.hot {
+		w.publish(m.with(false, max(m.end, at)))
+	}
 }
 
 // countSuccess adds a success to a window whose marks are m. The addition is a
@@ -81,7 +105,7 @@ func (w *SlidingWindow) countSuccess(m *marks) {
 	n := w.success.Load()
 	switch {
 	case w.success.CompareAndSwap(n, n+1):
-		if n >= m.heatAt.success {
+		if n >= m.heatAtSuccess {
 			w.heat(m)
 		}
 	case m.hot:
@@ -94,7 +118,7 @@ func (w *SlidingWindow) countSuccess(m *marks) {
 
 // countFailure adds a failure to a window whose marks are m.
 func (w *SlidingWindow) countFailure(m *marks) {
-	if n := w.failure.Add(1); n > m.heatAt.failure {
+	if n := w.failure.Add(1); n > m.heatAtFailure {
 		w.heat(m)
 	}
 }
@@ -110,6 +134,9 @@ type stripes struct {
 	dealt  atomic.Uint32
 	each   []stripe
 }
+
+// cacheLine is the size of a cache line on the processors Go runs on most.
+const cacheLine = 64
 
 // stripe is padded to two cache lines, since processors fetch lines in pairs.
 type stripe struct {

@@ -35,10 +35,6 @@ type phase struct {
 	since      time.Duration // the same on the breaker's monotonic clock
 	until      time.Duration // when the sleep window ends; never if the phase has none
 	rejection  error         // *RejectedError, one for the whole phase; nil when closed
-	lastClosed time.Time     // when the breaker was last closed; unused while it is
-
-	// spent is the time spent in each status before this phase began.
-	spent [events.StatusCount]time.Duration
 
 	// window holds the counters of successes, failures and slow calls in every
 	// state; only a closed phase rotates it.
@@ -46,8 +42,8 @@ type phase struct {
 	ignored, rejected atomic.Uint64
 
 	// Guarded by the breaker's mu.
-	probes probes        // used while half-open
-	folded events.Counts // what of the counters is in the breaker's totals
+	probes *probes        // nil unless half-open
+	folded *events.Counts // what of the counters is in past.totals; nil until the phase is over
 }
 
 // never is a time that does not come: later than any configuration can reach.
@@ -66,6 +62,41 @@ func (p *phase) counts() events.Counts {
 }
 
 func (p *phase) status() events.Status { return events.StatusOf(p.state, p.forced) }
+
+// past is what remains of the phases that are over.
+type past struct {
+	totals     events.Counts // of their calls, those that came late included
+	spent      [events.StatusCount]time.Duration
+	lastClosed time.Time // when the latest closed one ended
+}
+
+// end adds the time of a phase that ends: at on the wall clock, now on the breaker's.
+func (h *past) end(p *phase, at time.Time, now time.Duration) {
+	h.spent[p.status()] += now - p.since
+	if p.state == StateClosed {
+		h.lastClosed = at
+	}
+}
+
+func add(a, b events.Counts) events.Counts {
+	return events.Counts{
+		Success:  a.Success + b.Success,
+		Failure:  a.Failure + b.Failure,
+		Ignored:  a.Ignored + b.Ignored,
+		Rejected: a.Rejected + b.Rejected,
+		Slow:     a.Slow + b.Slow,
+	}
+}
+
+func subtract(a, b events.Counts) events.Counts {
+	return events.Counts{
+		Success:  a.Success - b.Success,
+		Failure:  a.Failure - b.Failure,
+		Ignored:  a.Ignored - b.Ignored,
+		Rejected: a.Rejected - b.Rejected,
+		Slow:     a.Slow - b.Slow,
+	}
+}
 
 // judgement is what a closed breaker decides by.
 type judgement struct {

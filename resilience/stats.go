@@ -49,24 +49,29 @@ func (b *CircuitBreaker) snapshot() events.Snapshot {
 	p := b.phase.Load()
 	now := max(at.Sub(b.base), p.since) // the state may have changed since at
 	at = b.wall(at, now)
-	b.fold(p)
+	var before past
+	if b.past != nil {
+		before = *b.past
+	}
 	s := events.Snapshot{
-		Time:           at,
-		State:          p.state,
-		Forced:         p.forced,
-		Since:          p.began,
-		Generation:     p.generation,
-		TimeIn:         p.spent,
-		LastClosed:     p.lastClosed,
-		Totals:         b.totals,
-		Window:         p.deciding(now),
-		ProbesInFlight: len(p.probes.out),
-		SinkPanics:     b.sinkPanics.Load(),
+		Time:       at,
+		State:      p.state,
+		Forced:     p.forced,
+		Since:      p.began,
+		Generation: p.generation,
+		TimeIn:     before.spent,
+		LastClosed: before.lastClosed,
+		Totals:     add(before.totals, p.counts()),
+		Window:     p.deciding(now),
+		SinkPanics: b.sinkPanics.Load(),
 	}
 	s.TimeIn[p.status()] += now - p.since
 	if p.state == StateClosed {
 		s.LastClosed = at
 		s.Judged = p.judged && s.Window.Volume() >= b.judgement.volume
+	}
+	if p.state == StateHalfOpen {
+		s.ProbesInFlight = len(p.probes.out)
 	}
 	if p.until != never {
 		s.RetryAfter = max(0, p.until-now)

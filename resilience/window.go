@@ -29,9 +29,6 @@ import (
 // with a rotation counts in the newer bucket, never in one that expires earlier.
 // What a breaker's window does beyond that when it is busy is in hotwindow.go.
 type SlidingWindow struct {
-	base time.Time     // what time offsets count from; has a monotonic reading
-	span time.Duration // of one bucket
-
 	// marks is replaced, never changed, and only by the holder of mu. Whoever loads
 	// it sees a boundary and the counts that belong to it, without a lock.
 	marks atomic.Pointer[marks]
@@ -40,32 +37,38 @@ type SlidingWindow struct {
 	// once; nil until then.
 	stripes atomic.Pointer[stripes]
 
+	span time.Duration // of one bucket
+	base time.Time     // what time offsets count from; has a monotonic reading
+
 	// mu makes one of the calls that reach a new bucket rotate and the others wait,
 	// so that none of them records before the new bucket has begun.
 	mu    sync.Mutex
 	timer *time.Timer // rotates while the window is hot; guarded by mu
-	heats bool        // may become hot; set by init
+	heats bool        // may become hot; guarded by mu
+	slows bool        // keeps slow calls apart; set by init
 
-	// The counters are written by every call and kept away from what every call
-	// reads, so that a write on one processor does not take the fields above from
-	// the caches of the others. They share a line, so that a cold window is small.
-	_                      [cacheLine]byte
+	// The counters are written by every call, and a cache line away from the two
+	// pointers that every call reads, so that a write on one processor does not take
+	// those from the caches of the others. They share a line themselves, so that a
+	// cold window is small.
+	_                      [8]byte
 	success, failure, slow atomic.Uint64
 }
-
-// cacheLine is the size of a cache line on the processors Go runs on most.
-const cacheLine = 64
 
 // marks is where the counters of a window stood when each of its buckets began.
 // It is immutable once published, but for settled.
 type marks struct {
 	end    time.Duration // of the newest bucket
-	oldest tally         // the counters at the start of the oldest bucket: bucket[0]
-	bucket []tally       // the counters at the start of each bucket, newest last
+	oldest tally         // the counters at the start of the oldest bucket
 
-	// hot and heatAt are explained in hotwindow.go.
-	hot    bool
-	heatAt tally
+	// readings holds the counters at the start of each bucket, the newest last: two
+	// numbers for each, or three if the window keeps slow calls apart.
+	readings []uint64
+	slows    bool
+
+	// These are explained in hotwindow.go.
+	hot                          bool
+	heatAtSuccess, heatAtFailure uint64
 
 	// settled is set when the counts since these marks held the volume that is
 	// judged and did not open the breaker. From then on a success need not be
@@ -96,18 +99,18 @@ func NewSlidingWindow(size time.Duration, buckets int) *SlidingWindow {
 		panic(err)
 	}
 	w := new(SlidingWindow)
-	w.init(time.Now(), 0, size, buckets, false)
+	w.init(time.Now(), 0, size, buckets, false, false)
 	return w
 }
 
-// init makes w an empty window whose first bucket begins start after base, and
-// which may become hot if heats is set.
-func (w *SlidingWindow) init(base time.Time, start, size time.Duration, buckets int, heats bool) {
+// init makes w an empty window whose first bucket begins start after base. Heats says
+// that it may become hot, slows that it keeps slow calls apart.
+func (w *SlidingWindow) init(base time.Time, start, size time.Duration, buckets int, heats, slows bool) {
 	n := time.Duration(buckets)
 	w.base = base
 	w.span = (size + n - 1) / n // rounded up: no bucket expires early
-	w.heats = heats
-	w.publish(w.next(start+w.span, tally{}, buckets))
+	w.heats, w.slows = heats, slows
+	w.marks.Store(w.next(start+w.span, tally{}, buckets))
 }
 
 // Record counts one outcome now. Outcomes other than success and failure are not
@@ -150,7 +153,7 @@ func (w *SlidingWindow) countsAt(at time.Duration) events.Counts {
 	now := w.tally()
 	oldest := m.oldest
 	if at = min(at, latest); at >= m.end {
-		oldest = m.start(m.passed(at, w.span), now)
+		oldest = m.after(m.passed(at, w.span), now)
 	}
 	return now.since(oldest)
 }
@@ -178,9 +181,9 @@ func (w *SlidingWindow) rotate(at time.Duration) (m *marks, rotated bool) {
 	}
 	passed := m.passed(at, w.span)
 	now := w.tally()
-	next := w.next(m.end+time.Duration(passed)*w.span, now, len(m.bucket))
-	for i := range next.bucket {
-		next.bucket[i] = m.start(int64(i)+passed, now)
+	next := w.next(m.end+time.Duration(passed)*w.span, now, m.buckets())
+	for i := range next.buckets() {
+		next.set(i, m.after(int64(i)+passed, now))
 	}
 	w.publish(next)
 	return next, true
@@ -189,18 +192,51 @@ func (w *SlidingWindow) rotate(at time.Duration) (m *marks, rotated bool) {
 // next returns marks with n buckets, not yet filled in, the newest of which begins
 // at the reading now and ends at end.
 func (w *SlidingWindow) next(end time.Duration, now tally, n int) *marks {
-	m := &marks{end: end, bucket: make([]tally, n), heatAt: unreachable}
+	m := &marks{end: end, slows: w.slows, heatAtSuccess: math.MaxUint64, heatAtFailure: math.MaxUint64}
+	m.readings = make([]uint64, n*m.width())
 	if w.heats {
-		m.heatAt = now.plus(hotCalls)
+		m.heatAtSuccess, m.heatAtFailure = now.success+hotCalls, now.failure+hotCalls
 	}
 	return m
 }
 
 // publish makes m the marks of the window. It requires mu.
 func (w *SlidingWindow) publish(m *marks) {
-	m.oldest = m.bucket[0]
+	m.oldest = m.at(0)
 	w.marks.Store(m)
 }
+
+func (m *marks) width() int {
+	if m.slows {
+		return 3
+	}
+	return 2
+}
+
+// buckets returns the number of buckets.
+func (m *marks) buckets() int { return len(m.readings) / m.width() }
+
+// at returns the reading at the start of bucket i, 0 being the oldest.
+func (m *marks) at(i int) tally {
+	r := m.readings[i*m.width():]
+	t := tally{success: r[0], failure: r[1]}
+	if m.slows {
+		t.slow = r[2]
+	}
+	return t
+}
+
+// set makes t the reading at the start of bucket i, before m is published.
+func (m *marks) set(i int, t tally) {
+	r := m.readings[i*m.width():]
+	r[0], r[1] = t.success, t.failure
+	if m.slows {
+		r[2] = t.slow
+	}
+}
+
+// newest returns the reading at the start of the newest bucket.
+func (m *marks) newest() tally { return m.at(m.buckets() - 1) }
 
 // passed returns how many buckets have ended by the given time, which must not be
 // before m.end, counting the newest one.
@@ -208,17 +244,20 @@ func (m *marks) passed(at, span time.Duration) int64 {
 	return int64((at-m.end)/span) + 1
 }
 
-// start returns the reading at the start of bucket i, which is now if that bucket
-// lies beyond the newest.
-func (m *marks) start(i int64, now tally) tally {
-	if i < int64(len(m.bucket)) {
-		return m.bucket[i]
+// after returns the reading at the start of bucket i, counted on past the newest of
+// m where i is larger: a bucket that begins after m begins at the reading now. The
+// newest bucket of a hot window is written to until it is rotated, however late that
+// is, so there all that it holds belongs to the last bucket that passed.
+func (m *marks) after(i int64, now tally) tally {
+	switch {
+	case i < int64(m.buckets()):
+		return m.at(int(i))
+	case m.hot:
+		return m.newest()
+	default:
+		return now
 	}
-	return now
 }
-
-// newest returns the reading at the start of the newest bucket.
-func (m *marks) newest() tally { return m.bucket[len(m.bucket)-1] }
 
 // tally reads the counters, those that speak against the dependency first, so that
 // no ratio comes out higher than it was: what is counted between two loads is in
@@ -228,10 +267,6 @@ func (w *SlidingWindow) tally() tally {
 	t.failure = w.failure.Load()
 	t.success = w.success.Load() + w.stripes.Load().sum()
 	return t
-}
-
-func (t tally) plus(n uint64) tally {
-	return tally{t.success + n, t.failure + n, t.slow + n}
 }
 
 // since returns what was counted between the reading earlier and t. A call that was
