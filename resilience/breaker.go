@@ -53,7 +53,9 @@ type CircuitBreaker struct {
 	retired    atomic.Bool // set by Close, under mu
 
 	// Guarded by mu. What most breakers never need is behind a pointer and nil until
-	// it is needed.
+	// it is needed. Who changes or reads the state under mu also reads the clock
+	// there: so the times of changes, and those spent in each state, never run
+	// backwards from one holder to the next.
 	mu     sync.Mutex
 	past   *past       // the phases before the present one
 	outbox *outbox     // who listens, and what is to be told
@@ -108,6 +110,10 @@ var lastID atomic.Uint64
 
 // Name returns the breaker's name.
 func (b *CircuitBreaker) Name() string { return b.name }
+
+// ID returns the number that the breaker's events carry as [events.Header.ID], which
+// tells it apart from others of its name.
+func (b *CircuitBreaker) ID() uint64 { return b.id }
 
 // State returns the breaker's state. One that is forced shows the state it is
 // forced into; [CircuitBreaker.GetStats] tells them apart.
@@ -411,9 +417,9 @@ func (b *CircuitBreaker) judge(ctx context.Context, p *phase, m *marks) (changed
 // open opens the breaker if p is still its phase and its window still demands it:
 // other calls may have been faster, or have rotated the window since.
 func (b *CircuitBreaker) open(ctx context.Context, p *phase) (changed bool) {
-	at := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	at := time.Now()
 	if b.phase.Load() != p {
 		return false
 	}
@@ -459,9 +465,9 @@ func (b *CircuitBreaker) admitProbe(c *call) error {
 // takeProbe admits a probe of the half-open phase p, nil if its probes are taken.
 // Changed tells that p has ended instead, or was over already.
 func (b *CircuitBreaker) takeProbe(ctx context.Context, p *phase) (taken *probe, changed bool) {
-	at := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	at := time.Now()
 	if b.phase.Load() != p || b.expireProbes(ctx, p, at) {
 		return nil, true
 	}
@@ -474,10 +480,10 @@ func (b *CircuitBreaker) takeProbe(ctx context.Context, p *phase) (taken *probe,
 
 // settleProbe takes a probe back and draws the verdict if it is certain.
 func (b *CircuitBreaker) settleProbe(c *call, outcome events.Outcome, slow bool) (changed, stale bool) {
-	at := time.Now()
 	p := c.phase
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	at := time.Now()
 	p.count(outcome, slow)
 	if b.phase.Load() != p {
 		b.fold(p)
@@ -556,8 +562,8 @@ func (b *CircuitBreaker) wake(p *phase) {
 	case StateOpen:
 		b.endSleep(ctx, p)
 	case StateHalfOpen:
-		at := time.Now()
 		b.mu.Lock()
+		at := time.Now()
 		if b.phase.Load() == p && !b.expireProbes(ctx, p, at) && len(p.probes.out) > 0 {
 			b.wakeAfter(p.probes.out[0].since+b.recovery.timeout-at.Sub(b.base), p)
 		}
@@ -568,9 +574,9 @@ func (b *CircuitBreaker) wake(p *phase) {
 
 // endSleep turns the open phase p half-open if it is still the present one.
 func (b *CircuitBreaker) endSleep(ctx context.Context, p *phase) {
-	at := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	at := time.Now()
 	if b.phase.Load() == p && at.Sub(b.base) >= p.until {
 		b.enter(ctx, at, StateHalfOpen, false, events.ReasonSleepWindowElapsed)
 	}
@@ -597,9 +603,7 @@ func (b *CircuitBreaker) stopTimer() {
 // tells of it. The caller delivers after releasing mu. It requires mu.
 func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitState, forced bool, reason events.Reason) {
 	old := b.phase.Load()
-	// The clock was read before mu was taken, so another change may be later.
-	now := max(at.Sub(b.base), old.since)
-	at = b.wall(at, now)
+	now := at.Sub(b.base)
 	next := b.newPhase(state, forced, at, now, old.generation+1)
 	e := events.StateChanged{
 		Header:     b.header(),
@@ -616,7 +620,7 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 	b.phase.Store(next)
 	b.history().end(old, at, now)
 	b.fold(old)
-	old.window.cool()
+	old.window.cool() // takes the window's mu under b.mu, which nobody does the other way round
 	b.stopTimer()
 	if next.until != never {
 		e.RetryAfter = next.until - now
@@ -625,11 +629,6 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 	if !b.retired.Load() {
 		b.post(fact{ctx: ctx, changed: e})
 	}
-}
-
-// wall returns the wall clock's time for now, given that of a moment near it.
-func (b *CircuitBreaker) wall(near time.Time, now time.Duration) time.Time {
-	return near.Add(now - near.Sub(b.base))
 }
 
 // newPhase returns a phase that begins at the given time, now on the breaker's clock.
@@ -738,10 +737,9 @@ func (b *CircuitBreaker) Reset() {
 
 // control makes the change that decide asks for, none if its reason is empty.
 func (b *CircuitBreaker) control(decide func(*phase) (state CircuitState, forced bool, reason events.Reason)) {
-	at := time.Now()
 	b.mu.Lock()
 	if state, forced, reason := decide(b.phase.Load()); reason != "" {
-		b.enter(context.Background(), at, state, forced, reason)
+		b.enter(context.Background(), time.Now(), state, forced, reason)
 	}
 	b.mu.Unlock()
 	b.deliver()
@@ -752,14 +750,13 @@ func (b *CircuitBreaker) control(decide func(*phase) (state CircuitState, forced
 // they would have. Who still holds it is still protected, silently. Closing again
 // does nothing.
 func (b *CircuitBreaker) Close() {
-	at := time.Now()
 	b.mu.Lock()
 	if !b.retired.Swap(true) {
 		b.stopTimer()
 		b.phase.Load().window.cool()
 		b.post(fact{
 			ctx:     context.Background(),
-			retired: &events.BreakerRetired{Header: b.header(), Time: at},
+			retired: &events.BreakerRetired{Header: b.header(), Time: time.Now()},
 		})
 	}
 	b.mu.Unlock()

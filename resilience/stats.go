@@ -41,14 +41,13 @@ func (b *CircuitBreaker) GetStats() Stats {
 }
 
 // snapshot takes mu, which a closed breaker's calls do not, and holds it for
-// arithmetic only.
+// a clock reading and arithmetic only.
 func (b *CircuitBreaker) snapshot() events.Snapshot {
-	at := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	at := time.Now() // see mu
+	now := at.Sub(b.base)
 	p := b.phase.Load()
-	now := max(at.Sub(b.base), p.since) // the state may have changed since at
-	at = b.wall(at, now)
 	var before past
 	if b.past != nil {
 		before = *b.past
