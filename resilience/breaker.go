@@ -441,9 +441,8 @@ func (b *CircuitBreaker) admitProbe(c *call) error {
 		case StateClosed:
 			return nil
 		case StateOpen:
-			now := time.Since(b.base)
-			if now < p.until {
-				return b.reject(c.ctx, p, now)
+			if !p.near.Load() || time.Since(b.base) < p.until {
+				return b.reject(c.ctx, p)
 			}
 			b.endSleep(c.ctx, p) // a call was earlier than the timer
 			b.deliver()
@@ -454,7 +453,7 @@ func (b *CircuitBreaker) admitProbe(c *call) error {
 				continue
 			}
 			if probe == nil {
-				return b.reject(c.ctx, p, 0)
+				return b.reject(c.ctx, p)
 			}
 			c.probe = probe
 			return nil
@@ -541,13 +540,13 @@ func (b *CircuitBreaker) conclude(ctx context.Context, p *phase, at time.Time, f
 }
 
 // reject counts and tells of a call that p does not admit.
-func (b *CircuitBreaker) reject(ctx context.Context, p *phase, now time.Duration) error {
+func (b *CircuitBreaker) reject(ctx context.Context, p *phase) error {
 	p.rejected.Add(1)
 	b.late(p)
 	if b.sink.CallRejected != nil && !b.retired.Load() {
 		e := events.CallRejected{Header: b.header(), State: p.state, Forced: p.forced}
 		if p.until != never {
-			e.RetryAfter = p.until - now
+			e.RetryAfter = max(0, p.until-time.Since(b.base))
 		}
 		b.sink.CallRejected(ctx, e)
 	}
@@ -560,7 +559,15 @@ func (b *CircuitBreaker) wake(p *phase) {
 	ctx := context.Background()
 	switch p.state {
 	case StateOpen:
-		b.endSleep(ctx, p)
+		if p.near.Swap(true) {
+			b.endSleep(ctx, p)
+			break
+		}
+		b.mu.Lock()
+		if b.phase.Load() == p {
+			b.wakeAfter(p.until-time.Since(b.base), p)
+		}
+		b.mu.Unlock()
 	case StateHalfOpen:
 		b.mu.Lock()
 		at := time.Now()
@@ -587,9 +594,11 @@ func (b *CircuitBreaker) endSleep(ctx context.Context, p *phase) {
 // requires mu.
 func (b *CircuitBreaker) wakeAfter(d time.Duration, p *phase) {
 	b.stopTimer()
-	if !b.retired.Load() {
-		b.timer = time.AfterFunc(d, func() { b.wake(p) })
+	if b.retired.Load() {
+		p.near.Store(true) // no timer will say so
+		return
 	}
+	b.timer = time.AfterFunc(d, func() { b.wake(p) })
 }
 
 func (b *CircuitBreaker) stopTimer() {
@@ -624,7 +633,7 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 	b.stopTimer()
 	if next.until != never {
 		e.RetryAfter = next.until - now
-		b.wakeAfter(e.RetryAfter, next)
+		b.wakeAfter(e.RetryAfter-approach(b.sleepWindow), next)
 	}
 	if !b.retired.Load() {
 		b.post(fact{ctx: ctx, changed: e})
@@ -753,7 +762,9 @@ func (b *CircuitBreaker) Close() {
 	b.mu.Lock()
 	if !b.retired.Swap(true) {
 		b.stopTimer()
-		b.phase.Load().window.cool()
+		p := b.phase.Load()
+		p.near.Store(p.until != never) // no timer will say so
+		p.window.cool()
 		b.post(fact{
 			ctx:     context.Background(),
 			retired: &events.BreakerRetired{Header: b.header(), Time: time.Now()},

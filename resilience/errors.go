@@ -272,7 +272,9 @@ func retryAfter(err error) time.Duration {
 // something that was not found ([io/fs.ErrNotExist]) unless it is a network
 // address. Everything else does, context.DeadlineExceeded included.
 func DefaultErrorClassifier(err error) bool {
-	err = lastError(err)
+	if !isPlain(err) {
+		err = lastError(err)
+	}
 	if isPlain(err) {
 		return err != nil && err != context.Canceled && err != ErrInvalidConfig && err != fs.ErrNotExist //nolint:errorlint // it wraps nothing
 	}

@@ -34,6 +34,7 @@ type phase struct {
 	began      time.Time     // wall clock, for people
 	since      time.Duration // the same on the breaker's monotonic clock
 	until      time.Duration // when the sleep window ends; never if the phase has none
+	near       atomic.Bool   // that end is near or past; false if there is none
 	rejection  error         // *RejectedError, one for the whole phase; nil when closed
 
 	// window holds the counters of successes, failures and slow calls in every
@@ -48,6 +49,14 @@ type phase struct {
 
 // never is a time that does not come: later than any configuration can reach.
 const never = time.Duration(math.MaxInt64)
+
+// approach returns how long before the end of a sleep window its calls begin to look
+// at the clock. Until then they are rejected without: reading it is most of what a
+// rejection costs. The timer that says when must not be later than this for the
+// breaker to be half-open in time, so it is generous.
+func approach(sleepWindow time.Duration) time.Duration {
+	return min(sleepWindow/4, 250*time.Millisecond)
+}
 
 // counts returns every outcome that was reported to p so far.
 func (p *phase) counts() events.Counts {
@@ -155,9 +164,13 @@ type recovery struct {
 // reaches it.
 func newRecovery(most int, ratio float64, timeout time.Duration) recovery {
 	needed := int(math.Ceil(ratio * float64(most)))
-	// The product is rounded: 0.55·100 is above 55, whose share is 0.55 all the same.
-	if needed > 1 && float64(needed-1)/float64(most) >= ratio {
+	// The product is rounded: 0.55·100 is above 55, whose share is 0.55 all the same,
+	// and a hair above 0.85 times 20 is 17, whose share is 0.85.
+	switch share := func(n int) float64 { return float64(n) / float64(most) }; {
+	case needed > 1 && share(needed-1) >= ratio:
 		needed--
+	case share(needed) < ratio:
+		needed++
 	}
 	return recovery{most: most, needed: min(max(needed, 1), most), timeout: timeout}
 }

@@ -92,10 +92,11 @@ func (c *RetryConfig) Validate() error {
 	return v.error("RetryConfig")
 }
 
-// valid is Validate for the call path: a few comparisons and no complaint.
+// valid is Validate for the call path: no complaint, and one comparison for all
+// that must not be negative, since an or of numbers is negative if one of them is.
 func (c *RetryConfig) valid() bool {
-	return c.MaxAttempts >= 0 && c.InitialDelay >= 0 && c.MaxDelay >= 0 &&
-		c.MaxRetryAfter >= 0 && validFactor(c.BackoffFactor)
+	signs := int64(c.MaxAttempts) | int64(c.InitialDelay) | int64(c.MaxDelay) | int64(c.MaxRetryAfter)
+	return signs >= 0 && validFactor(c.BackoffFactor)
 }
 
 // validFactor is phrased so that NaN fails it.
@@ -120,6 +121,13 @@ func Retry(ctx context.Context, config *RetryConfig, fn func() error) error {
 	if fn == nil {
 		panic("resilience: Retry of a nil function")
 	}
+	if config.quiet() && ctx.Err() == nil {
+		err := fn()
+		if err == nil {
+			return nil
+		}
+		return goOn(ctx, config, work{plain: fn}, err)
+	}
 	return retry(ctx, config, work{plain: fn})
 }
 
@@ -132,6 +140,13 @@ func RetryWithCircuitBreaker(ctx context.Context, config *RetryConfig, cb *Circu
 	}
 	if cb == nil {
 		return &ConfigError{Config: "RetryWithCircuitBreaker", Field: "cb", Value: cb, Want: "a circuit breaker"}
+	}
+	if config.quiet() && ctx.Err() == nil {
+		err := cb.Execute(ctx, fn)
+		if err == nil {
+			return nil
+		}
+		return goOn(ctx, config, work{plain: fn, breaker: cb}, err)
 	}
 	return retry(ctx, config, work{plain: fn, breaker: cb})
 }
@@ -156,6 +171,13 @@ func NewRetrier(config *RetryConfig) *Retrier {
 func (r *Retrier) Run(ctx context.Context, fn func(context.Context) error) error {
 	if fn == nil {
 		panic("resilience: Run of a nil function")
+	}
+	if r.config.quiet() && ctx.Err() == nil {
+		err := fn(withAttempt(ctx, 1))
+		if err == nil {
+			return nil
+		}
+		return goOn(ctx, &r.config, work{withContext: fn}, err)
 	}
 	return retry(ctx, &r.config, work{withContext: fn})
 }
@@ -215,32 +237,44 @@ func AttemptFromContext(ctx context.Context) int {
 	return 1
 }
 
-// retry validates, runs the first attempt, and leaves the rest to retrying. The
-// usual case ends here: an attempt that succeeds with nobody listening.
+// quiet reports whether a retry by c can begin with the work itself: c is valid and
+// nobody listens. A nil c is. The usual call asks this, runs an attempt that
+// succeeds, and is done; everything else is in retry and goOn.
+func (c *RetryConfig) quiet() bool {
+	return c == nil || c.valid() && !observed(&c.Events)
+}
+
+// retry is a retry that cannot begin with the work itself.
 func retry(ctx context.Context, config *RetryConfig, w work) error {
-	if config == nil {
-		config = defaultRetry
-	}
-	if !config.valid() {
-		return config.Validate()
+	if err := config.Validate(); err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if observed(&config.Events) {
-		return retryObserved(ctx, config, w)
-	}
-	err := w.run(ctx, 1)
-	if err == nil {
-		return nil
-	}
-	r := retrying{config: config, work: w}
-	return r.goOn(ctx, err)
+	return retryObserved(ctx, config, w)
 }
 
 func observed(s *events.Sink) bool {
 	return s.RetryStarted != nil || s.AttemptStarted != nil || s.AttemptFinished != nil ||
 		s.RetryScheduled != nil || s.RetryFinished != nil
+}
+
+// goOn is what follows a first attempt that failed with err while nobody listens.
+func goOn(ctx context.Context, config *RetryConfig, w work, err error) error {
+	if config == nil {
+		config = defaultRetry
+	}
+	r := retrying{config: config, work: w}
+	for n := 1; ; n++ {
+		if !r.decide(ctx, n, err) || !r.wait(ctx) {
+			return r.end(n, err)
+		}
+		if err = r.work.run(ctx, n+1); err == nil {
+			r.stopTimer()
+			return nil
+		}
+	}
 }
 
 // retrying is one retried operation whose first attempt failed.
@@ -260,19 +294,6 @@ type retrying struct {
 	timer  *time.Timer   // nil until the first wait
 	since  time.Time     // when that began
 	waited time.Duration // in all
-}
-
-// goOn is what follows a first attempt that failed while nobody listens.
-func (r *retrying) goOn(ctx context.Context, err error) error {
-	for n := 1; ; n++ {
-		if !r.decide(ctx, n, err) || !r.wait(ctx) {
-			return r.end(n, err)
-		}
-		if err = r.work.run(ctx, n+1); err == nil {
-			r.stopTimer()
-			return nil
-		}
-	}
 }
 
 // stop decides that the retry ends.
