@@ -277,7 +277,7 @@ func (c *call) abandon() {
 }
 
 func (c *call) outcome(err error) events.Outcome {
-	if gaveUp(c.ctx, err) || !isPlain(err) && isIgnored(lastError(err)) || !c.b.classify(err) {
+	if gaveUp(c.ctx, err) || !isPlain(err) && isIgnored(err) || !c.b.classify(err) {
 		return events.OutcomeIgnored
 	}
 	return events.OutcomeFailure

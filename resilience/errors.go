@@ -227,43 +227,63 @@ func isPlain(err error) bool {
 	}
 }
 
-// lastError returns what decisions about err are made by: of a retry inside another
-// policy that is its last attempt, while errors.Is and errors.As reach all of them.
-func lastError(err error) error {
-	for !isPlain(err) {
-		r, ok := errors.AsType[*RetryError](err)
-		if !ok || r.Last() == nil {
-			break
+// find reports whether match holds for err or for an error it wraps, as far as these
+// have a say in decisions: of a retry inside another policy that is the last attempt
+// only, while errors.Is and errors.As reach all of them.
+func find(err error, match func(error) bool) bool {
+	for err != nil {
+		if match(err) {
+			return true
 		}
-		err = r.Last()
+		switch x := err.(type) { //nolint:errorlint // it walks the tree itself
+		case *RetryError:
+			err = x.Last()
+		case interface{ Unwrap() error }:
+			err = x.Unwrap()
+		case interface{ Unwrap() []error }:
+			for _, branch := range x.Unwrap() {
+				if find(branch, match) {
+					return true
+				}
+			}
+			return false
+		default:
+			return false
+		}
 	}
-	return err
+	return false
+}
+
+// is is errors.Is for decisions: see find. Target is a sentinel of pointer type, so
+// comparing it with an error that cannot be compared does no harm.
+func is(err, target error) bool {
+	return find(err, func(err error) bool {
+		if err == target { //nolint:errorlint // find does the unwrapping
+			return true
+		}
+		x, ok := err.(interface{ Is(error) bool })
+		return ok && x.Is(target)
+	})
 }
 
 func isPermanent(err error) bool {
-	_, ok := errors.AsType[*permanentError](err)
-	return ok
+	return find(err, func(err error) bool { _, ok := err.(*permanentError); return ok }) //nolint:errorlint // as above
 }
 
 func isIgnored(err error) bool {
-	_, ok := errors.AsType[*ignoredError](err)
-	return ok
+	return find(err, func(err error) bool { _, ok := err.(*ignoredError); return ok }) //nolint:errorlint // as above
 }
 
 // retryAfter returns how long err asks to wait, 0 if it does not ask.
-func retryAfter(err error) time.Duration {
-	type asking interface {
-		error
-		RetryAfter() time.Duration
-	}
-	e, ok := err.(asking) //nolint:errorlint // the rest follows
-	if !ok && !isPlain(err) {
-		e, ok = errors.AsType[asking](err)
-	}
-	if !ok {
-		return 0
-	}
-	return max(0, e.RetryAfter())
+func retryAfter(err error) (d time.Duration) {
+	find(err, func(err error) bool {
+		x, ok := err.(interface{ RetryAfter() time.Duration })
+		if ok {
+			d = max(0, x.RetryAfter())
+		}
+		return ok
+	})
+	return d
 }
 
 // DefaultErrorClassifier reports whether err counts as a failure of the dependency.
@@ -272,21 +292,15 @@ func retryAfter(err error) time.Duration {
 // something that was not found ([io/fs.ErrNotExist]) unless it is a network
 // address. Everything else does, context.DeadlineExceeded included.
 func DefaultErrorClassifier(err error) bool {
-	if !isPlain(err) {
-		err = lastError(err)
-	}
 	if isPlain(err) {
 		return err != nil && err != context.Canceled && err != ErrInvalidConfig && err != fs.ErrNotExist //nolint:errorlint // it wraps nothing
 	}
 	switch {
-	case errors.Is(err, context.Canceled),
-		isIgnored(err),
-		errors.Is(err, ErrInvalidConfig):
+	case is(err, context.Canceled), isIgnored(err), is(err, ErrInvalidConfig):
 		return false
-	case errors.Is(err, fs.ErrNotExist):
+	case is(err, fs.ErrNotExist):
 		// Dialing the socket of a server that is gone is "no such file" as well.
-		_, network := errors.AsType[*net.OpError](err)
-		return network
+		return find(err, func(err error) bool { _, ok := err.(*net.OpError); return ok }) //nolint:errorlint // find does the unwrapping
 	default:
 		return true
 	}

@@ -195,7 +195,7 @@ func (w *work) run(ctx context.Context, attempt int) error {
 	case w.withContext != nil:
 		return w.withContext(withAttempt(ctx, attempt))
 	case w.breaker != nil:
-		if w.breaker.observed { // the work sees no context, but sinks do
+		if w.breaker.sink != &noSink { // the work sees no context, but sinks do
 			ctx = withAttempt(ctx, attempt)
 		}
 		return w.breaker.Execute(ctx, w.plain)
@@ -316,14 +316,13 @@ func (r *retrying) decide(ctx context.Context, n int, err error) (again bool) {
 		r.inside = true
 		return r.stopContext(ctx)
 	}
-	judged := lastError(err)
-	if reason := r.refusal(err, judged); reason != "" {
+	if reason := r.refusal(err); reason != "" {
 		return r.stop(reason)
 	}
 	if n >= r.maxAttempts() {
 		return r.stop(events.ReasonExhausted)
 	}
-	if after := retryAfter(judged); after > 0 {
+	if after := retryAfter(err); after > 0 {
 		r.delay, r.asked = after, true
 		if after > r.maxRetryAfter() {
 			return r.stop(events.ReasonRetryAfterTooLong)
@@ -362,14 +361,13 @@ func (r *retrying) elapsed() time.Duration {
 	return time.Since(r.since)
 }
 
-// refusal returns why err, of which judged decides, is not to be retried; empty if
-// it is.
-func (r *retrying) refusal(err, judged error) events.Reason {
+// refusal returns why err is not to be retried, empty if it is.
+func (r *retrying) refusal(err error) events.Reason {
 	var permanent, rejected, ignored bool
-	if isPlain(judged) {
-		rejected = judged == ErrCircuitBreakerOpen //nolint:errorlint // it wraps nothing
+	if isPlain(err) {
+		rejected = err == ErrCircuitBreakerOpen //nolint:errorlint // it wraps nothing
 	} else {
-		permanent, rejected, ignored = isPermanent(judged), errors.Is(judged, ErrCircuitBreakerOpen), isIgnored(judged)
+		permanent, rejected, ignored = isPermanent(err), is(err, ErrCircuitBreakerOpen), isIgnored(err)
 	}
 	again := !rejected && !ignored
 	if r.config.RetryIf != nil && !permanent {

@@ -2,7 +2,6 @@ package resilience
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/breakwater-go/breakwater/events"
@@ -141,9 +140,9 @@ func attemptOutcome(err error, decided events.Reason) events.Outcome {
 	switch {
 	case err == nil:
 		return events.OutcomeSuccess
-	case errors.Is(lastError(err), ErrCircuitBreakerOpen):
+	case is(err, ErrCircuitBreakerOpen):
 		return events.OutcomeRejected
-	case decided == events.ReasonCanceled, isIgnored(lastError(err)):
+	case decided == events.ReasonCanceled, isIgnored(err):
 		return events.OutcomeIgnored
 	default:
 		return events.OutcomeFailure
