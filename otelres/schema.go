@@ -1,0 +1,241 @@
+package otelres
+
+import (
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/breakwater-go/breakwater/events"
+)
+
+// The tables in this file are the one description of what leaves this package:
+// instruments are created from them and TELEMETRY.md is generated from them.
+
+// attributeDef describes an attribute.
+type attributeDef struct {
+	key    attribute.Key
+	typ    attribute.Type
+	unit   string   // of a number, in UCUM; empty for counts and ratios
+	values []string // all there are; nil when they come from the user
+	brief  string
+}
+
+func spell[T interface{ String() string }](values ...T) []string {
+	words := make([]string, len(values))
+	for i, v := range values {
+		words[i] = v.String()
+	}
+	return words
+}
+
+func upTo[T ~int | ~uint8](n T) []T {
+	all := make([]T, n)
+	for i := range all {
+		all[i] = T(i)
+	}
+	return all
+}
+
+func reasons(all ...events.Reason) []string {
+	words := make([]string, len(all))
+	for i, r := range all {
+		words[i] = string(r)
+	}
+	return words
+}
+
+// attributeTable describes every attribute, in the order of the document.
+var attributeTable = []attributeDef{
+	{key: keyBreakerName, typ: attribute.STRING, brief: "name of the breaker; `_OTHER` in metrics for those beyond the name limit"},
+	{key: keyBreakerState, typ: attribute.STRING, values: spell(upTo(events.Status(events.StatusCount))...), brief: "state of the breaker; where a call is told of, the state it was admitted or rejected in; where a transition is, the new one"},
+	{key: keyPreviousState, typ: attribute.STRING, values: spell(upTo(events.Status(events.StatusCount))...), brief: "state a transition left"},
+	{key: keyCallOutcome, typ: attribute.STRING, values: spell(upTo(events.Outcome(events.OutcomeCount))...), brief: "what a call came to; `rejected` calls were not run"},
+	{key: keyTransitionReason, typ: attribute.STRING, values: reasons(
+		events.ReasonErrorRate, events.ReasonSlowCallRate, events.ReasonSleepWindowElapsed, events.ReasonProbesPassed,
+		events.ReasonProbesFailed, events.ReasonProbeTimeout, events.ReasonForced, events.ReasonForceCleared, events.ReasonReset),
+		brief: "why the state changed"},
+	{key: keyFailureRatio, typ: attribute.FLOAT64, brief: "share of failures, in [0,1], in the state that ended"},
+	{key: keyRetryAfter, typ: attribute.FLOAT64, unit: "s", brief: "time until a probe may be admitted; absent when that is not known"},
+
+	{key: keyRetryName, typ: attribute.STRING, brief: "name of the retry; `_OTHER` in metrics for those beyond the name limit"},
+	{key: keyRetryOutcome, typ: attribute.STRING, values: spell(upTo(retryOutcomeCount)...), brief: "what a retried operation came to"},
+	{key: keyRetryReason, typ: attribute.STRING, values: reasons(
+		events.ReasonSuccess, events.ReasonSuccessAfterRetry, events.ReasonExhausted, events.ReasonNotRetryable,
+		events.ReasonDeadline, events.ReasonCanceled, events.ReasonRejected, events.ReasonRetryAfterTooLong,
+		events.ReasonBudgetExhausted, events.ReasonPanic),
+		brief: "why a retried operation ended; finer than its outcome, which says `not_retryable` for `retry_after_too_long` and `panic`"},
+	{key: keyMaxAttempts, typ: attribute.INT64, brief: "attempts the operation was allowed"},
+	{key: keyAttemptCount, typ: attribute.INT64, brief: "attempts that were run"},
+	{key: keyAttemptNumber, typ: attribute.INT64, brief: "number of the attempt, the first is 1; where a wait is told of, the attempt that follows it"},
+	{key: keyAttemptKind, typ: attribute.STRING, values: spell(upTo(kindCount)...), brief: "whether the attempt is the first"},
+	{key: keyAttemptOutcome, typ: attribute.STRING, values: spell(upTo(events.Outcome(events.OutcomeCount))...), brief: "what the attempt came to; `rejected` when a breaker inside it did not run the work"},
+	{key: keyAttemptDecision, typ: attribute.STRING, values: reasons(
+		events.ReasonRetry, events.ReasonSuccess, events.ReasonSuccessAfterRetry, events.ReasonExhausted, events.ReasonNotRetryable,
+		events.ReasonDeadline, events.ReasonCanceled, events.ReasonRejected, events.ReasonRetryAfterTooLong,
+		events.ReasonBudgetExhausted, events.ReasonPanic),
+		brief: "what was decided after the attempt: `retry`, or the reason for the end"},
+	{key: keyDelay, typ: attribute.FLOAT64, unit: "s", brief: "one wait: on an attempt, the one before it"},
+	{key: keyTotalDelay, typ: attribute.FLOAT64, unit: "s", brief: "all waits of the operation together"},
+
+	{key: keyDropReason, typ: attribute.STRING, values: []string{dropCardinality}, brief: "why an event is not reported as it should be: `cardinality`, its name is beyond the name limit"},
+	{key: keyErrorType, typ: attribute.STRING, brief: "kind of the error, never its message: `timeout`, `canceled`, `circuit_open`, `panic`, what the error's `ErrorType()` says, or a Go type; at most 16 values per process, then `_OTHER`"},
+}
+
+// instrumentKind tells instruments apart in the table.
+type instrumentKind int
+
+const (
+	counter instrumentKind = iota
+	histogram
+	observableCounter
+	observableUpDownCounter
+	observableGauge
+)
+
+func (k instrumentKind) String() string {
+	return [...]string{"Counter", "Histogram", "ObservableCounter", "ObservableUpDownCounter", "ObservableGauge"}[k]
+}
+
+// metricID is an index into metricTable.
+type metricID int
+
+const (
+	metricStatus metricID = iota
+	metricTime
+	metricLastClosed
+	metricTransitions
+	metricCalls
+	metricCallDuration
+	metricFailureRatio
+	metricFailureThreshold
+	metricOperations
+	metricAttempts
+	metricOperationDuration
+	metricAttemptDuration
+	metricDelay
+	metricDropped
+	metricCount
+)
+
+// metricDef describes an instrument.
+type metricDef struct {
+	name       string
+	kind       instrumentKind
+	float      bool // a float64 instrument
+	unit       string
+	attributes []attribute.Key
+	buckets    []float64
+	brief      string
+}
+
+// Bucket boundaries in seconds. Operations and waits last longer than calls.
+var (
+	callBuckets = []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10}
+	longBuckets = []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 30, 60}
+)
+
+var metricTable = [metricCount]metricDef{
+	metricStatus: {name: "resilience.circuit_breaker.status", kind: observableUpDownCounter, unit: "{circuit_breaker}",
+		attributes: []attribute.Key{keyBreakerName, keyBreakerState},
+		brief:      "Breakers that are in the state: 1 in one state and 0 in the others, or how many where several have one name."},
+	metricTime: {name: "resilience.circuit_breaker.time", kind: observableCounter, float: true, unit: "s",
+		attributes: []attribute.Key{keyBreakerName, keyBreakerState},
+		brief:      "Time spent in the state since the breaker's birth."},
+	metricLastClosed: {name: "resilience.circuit_breaker.last_closed_time", kind: observableGauge, float: true, unit: "s",
+		attributes: []attribute.Key{keyBreakerName},
+		brief:      "Unix time at which the breaker was last closed: now while it is; the earliest where several have one name."},
+	metricTransitions: {name: "resilience.circuit_breaker.transitions", kind: counter, unit: "{transition}",
+		attributes: []attribute.Key{keyBreakerName, keyPreviousState, keyBreakerState},
+		brief:      "State changes."},
+	metricCalls: {name: "resilience.circuit_breaker.calls", kind: observableCounter, unit: "{call}",
+		attributes: []attribute.Key{keyBreakerName, keyCallOutcome},
+		brief:      "Calls that ended or were rejected."},
+	metricCallDuration: {name: "resilience.circuit_breaker.call.duration", kind: histogram, float: true, unit: "s", buckets: callBuckets,
+		attributes: []attribute.Key{keyBreakerName, keyCallOutcome},
+		brief:      "Duration of calls that ran."},
+	metricFailureRatio: {name: "resilience.circuit_breaker.failure.ratio", kind: observableGauge, float: true, unit: "1",
+		attributes: []attribute.Key{keyBreakerName},
+		brief:      "Share of failures in the sliding window, in [0,1]; absent unless the breaker is closed, not forced, and its window holds the volume threshold."},
+	metricFailureThreshold: {name: "resilience.circuit_breaker.failure.threshold", kind: observableGauge, float: true, unit: "1",
+		attributes: []attribute.Key{keyBreakerName},
+		brief:      "Share of failures at which the breaker opens, in (0,1]; the lowest where several have one name."},
+	metricOperations: {name: "resilience.retry.operations", kind: counter, unit: "{operation}",
+		attributes: []attribute.Key{keyRetryName, keyRetryOutcome},
+		brief:      "Retried operations that ended."},
+	metricAttempts: {name: "resilience.retry.attempts", kind: counter, unit: "{attempt}",
+		attributes: []attribute.Key{keyRetryName, keyAttemptKind, keyAttemptOutcome},
+		brief:      "Attempts that ended."},
+	metricOperationDuration: {name: "resilience.retry.operation.duration", kind: histogram, float: true, unit: "s", buckets: longBuckets,
+		attributes: []attribute.Key{keyRetryName, keyRetryOutcome},
+		brief:      "Duration of retried operations, waits included."},
+	metricAttemptDuration: {name: "resilience.retry.attempt.duration", kind: histogram, float: true, unit: "s", buckets: callBuckets,
+		attributes: []attribute.Key{keyRetryName, keyAttemptOutcome},
+		brief:      "Duration of attempts."},
+	metricDelay: {name: "resilience.retry.delay", kind: histogram, float: true, unit: "s", buckets: longBuckets,
+		attributes: []attribute.Key{keyRetryName},
+		brief:      "Waits between attempts, as scheduled."},
+	metricDropped: {name: "resilience.events.dropped", kind: counter, unit: "{event}",
+		attributes: []attribute.Key{keyDropReason},
+		brief:      "Births of breakers, and retried operations, that are reported under the name _OTHER."},
+}
+
+// spanDef describes a span.
+type spanDef struct {
+	name       string // with {name} for the breaker's or the retry's
+	attributes []attribute.Key
+	status     string
+	brief      string
+}
+
+var spanTable = []spanDef{
+	{name: spanRetry + "{name}",
+		attributes: []attribute.Key{keyRetryName, keyMaxAttempts, keyAttemptCount, keyRetryOutcome, keyRetryReason, keyTotalDelay, keyErrorType},
+		status:     "Error when the operation finally failed, its reason as description; Unset on success, also after a retry, and when the caller gave up",
+		brief:      "A retried operation, waits included. With `WithSpans(Attempts)`, the default, and `WithSpans(Operations)`."},
+	{name: spanAttempt + "{name}",
+		attributes: []attribute.Key{keyRetryName, keyAttemptNumber, keyAttemptKind, keyDelay, keyAttemptOutcome, keyAttemptDecision, keyErrorType},
+		status:     "Error when the attempt failed or was rejected; else Unset",
+		brief:      "One attempt, child of `" + spanRetry + "{name}`; the work's own spans are its children. With `WithSpans(Attempts)`."},
+	{name: spanBreaker + "{name}",
+		attributes: []attribute.Key{keyBreakerName, keyBreakerState, keyCallOutcome, keyErrorType},
+		status:     "Error when the call failed; else Unset",
+		brief:      "A call that a breaker admitted. With `WithBreakerSpans()`."},
+	{name: "(the current span)",
+		attributes: []attribute.Key{keyBreakerName, keyBreakerState},
+		status:     "left alone",
+		brief:      "Whatever span is current when a breaker's call ends or is rejected; of several breakers the last to report. Not with `WithSpans(Off)`; with `WithoutDurations()` only on rejection."},
+}
+
+// eventID is an index into eventTable.
+type eventID int
+
+const (
+	eventRetryScheduled eventID = iota
+	eventCallRejected
+	eventStateChange
+	eventRetryExhausted
+	eventCount
+)
+
+// eventDef describes an event, which leaves as a span event, a log record or both.
+type eventDef struct {
+	name       string
+	attributes []attribute.Key
+	severity   string
+	spanEvent  bool // it may be a span event
+	frequent   bool // it is a log record only with Logs and Both
+	brief      string
+}
+
+var eventTable = [eventCount]eventDef{
+	eventRetryScheduled: {name: "resilience.retry.scheduled", spanEvent: true, frequent: true, severity: "DEBUG",
+		attributes: []attribute.Key{keyRetryName, keyAttemptNumber, keyDelay, keyErrorType},
+		brief:      "A retry begins to wait for its next attempt."},
+	eventCallRejected: {name: "resilience.circuit_breaker.call_rejected", spanEvent: true, frequent: true, severity: "DEBUG",
+		attributes: []attribute.Key{keyBreakerName, keyBreakerState, keyRetryAfter},
+		brief:      "A breaker did not run a call."},
+	eventStateChange: {name: "resilience.circuit_breaker.state_change", spanEvent: true, severity: "WARN to open and forced_open, else INFO",
+		attributes: []attribute.Key{keyBreakerName, keyPreviousState, keyBreakerState, keyTransitionReason, keyFailureRatio},
+		brief:      "A breaker changed its state, seen by the call that caused it; by no span when a timer did."},
+	eventRetryExhausted: {name: "resilience.retry.exhausted", severity: "WARN",
+		attributes: []attribute.Key{keyRetryName, keyAttemptCount, keyTotalDelay, keyErrorType},
+		brief:      "A retry's last attempt failed."},
+}

@@ -1,0 +1,361 @@
+package otelres
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/log"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/breakwater-go/breakwater/events"
+)
+
+// Telemetry turns events into spans, span events, log records and metrics. Make
+// one with [New] and give its [Telemetry.Sink] to every breaker and retry: one
+// per process is the rule, since names are summed and bounded within one. All
+// methods may be called concurrently, and on a nil Telemetry.
+type Telemetry struct {
+	config
+	errorTypes *errorTypes
+
+	tracer trace.Tracer
+	// placeholder is the global TracerProvider that does nothing, if that is
+	// where spans go; until another takes its place there is nothing to trace.
+	placeholder trace.TracerProvider
+	spanEvents  bool // events go on spans
+
+	logger log.Logger
+
+	instruments
+	breakers      *registry
+	retries       *retries
+	droppedByName []metric.AddOption
+	droppedSeeded atomic.Bool
+	uncounted     atomic.Int64 // drops that no SDK was there to count
+	registration  metric.Registration
+
+	closed   atomic.Bool
+	shutdown sync.Once
+	done     chan struct{} // closed when the callback is unregistered, after which:
+	err      error         // is what came of it
+
+	sink events.Sink
+}
+
+// New returns a Telemetry that reports to the global providers, or to those that
+// opts name. It may be called before an SDK is installed globally: what is
+// reported begins to arrive when it is, the state of breakers born before then
+// included. An error means that an option or an instrument was refused; nothing is
+// left behind then.
+func New(opts ...Option) (*Telemetry, error) {
+	c, err := newConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	t := &Telemetry{
+		config:     c,
+		errorTypes: newErrorTypes(c.errorType),
+		spanEvents: c.eventMode != Logs,
+		done:       make(chan struct{}),
+	}
+	t.tracer = c.tracers.Tracer(ScopeName, trace.WithInstrumentationVersion(Version), trace.WithSchemaURL(schemaURL))
+	if isPlaceholder(c.tracers) {
+		t.placeholder = c.tracers
+	}
+	if tracesNowhere(c.tracers) {
+		t.spans, t.breakerSpans, t.spanEvents = Off, false, false
+	}
+	t.logger = c.loggers.Logger(ScopeName, log.WithInstrumentationVersion(Version), log.WithSchemaURL(schemaURL))
+
+	meter := c.meters.Meter(ScopeName, metric.WithInstrumentationVersion(Version), metric.WithSchemaURL(schemaURL))
+	t.instruments, err = newInstruments(meter, c.durations)
+	if err != nil {
+		return nil, err
+	}
+	t.breakers = newRegistry(c.nameLimit, t.newObservedSeries, t.newRecordedSeries)
+	t.retries = newRetries(c.nameLimit, t.newRetrySeries)
+	t.droppedByName = []metric.AddOption{t.measured(keyDropReason.String(dropCardinality))}
+	t.registration, err = meter.RegisterCallback(t.observe, t.observables()...)
+	if err != nil {
+		if t.registration != nil {
+			err = errors.Join(err, t.registration.Unregister())
+		}
+		return nil, err
+	}
+	t.sink = t.newSink()
+	return t, nil
+}
+
+// Sink returns the sink to give to breakers and retries, joined with others or
+// alone. Its functions are nil where there is nothing to report: a call costs
+// what is listened to.
+func (t *Telemetry) Sink() events.Sink {
+	if t == nil {
+		return events.Sink{}
+	}
+	return t.sink
+}
+
+// Shutdown stops reporting: series of breakers end, and events that come later
+// make nothing, except that spans under way are ended. It waits for a collection
+// under way until ctx is done, and returns ctx's error then; the rest happens without it.
+// Breakers and retries go on working. A second call waits for the same and
+// returns the same.
+//
+// The last export of a MeterProvider asks for the state of breakers once more, so
+// shut the providers down first; a process that ends needs nothing else.
+func (t *Telemetry) Shutdown(ctx context.Context) error {
+	if t == nil {
+		return nil
+	}
+	t.shutdown.Do(func() {
+		t.closed.Store(true)
+		t.breakers.close()
+		// The SDK takes the lock of a collection to unregister.
+		go func() {
+			defer close(t.done)
+			t.err = t.registration.Unregister()
+		}()
+	})
+	select {
+	case <-t.done:
+		return t.err
+	default:
+	}
+	select {
+	case <-t.done:
+		return t.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// newSink returns the functions for what is wanted and nil for the rest.
+func (t *Telemetry) newSink() events.Sink {
+	metered := !metersNowhere(t.meters)
+	onSpans := t.spans != Off // breakers describe themselves on the current span
+	logs := t.logging || t.eventMode == Logs || t.eventMode == Both
+
+	var s events.Sink
+	if metered {
+		s.BreakerCreated = t.breakerCreated
+		s.BreakerRetired = t.breakerRetired
+	}
+	if t.breakerSpans && onSpans {
+		s.CallStarted = t.callStarted
+	}
+	if s.CallStarted != nil || t.durations && (metered || onSpans) {
+		s.CallFinished = t.callFinished
+	}
+	if onSpans || t.spanEvents || logs {
+		s.CallRejected = t.callRejected
+	}
+	if metered || t.spanEvents || logs {
+		s.StateChanged = t.stateChanged
+	}
+	if metered || onSpans {
+		s.RetryStarted = t.retryStarted
+	}
+	if t.spans == Attempts {
+		s.AttemptStarted = t.attemptStarted
+	}
+	if metered || t.spans == Attempts {
+		s.AttemptFinished = t.attemptFinished
+	}
+	if metered || t.spanEvents || logs {
+		s.RetryScheduled = t.retryScheduled
+	}
+	if metered || onSpans || logs {
+		s.RetryFinished = t.retryFinished
+	}
+	return s
+}
+
+// breakerCreated begins a breaker's series.
+func (t *Telemetry) breakerCreated(ctx context.Context, e events.BreakerCreated) {
+	if own, added := t.breakers.born(e); added && !own {
+		t.drop(ctx)
+	}
+}
+
+// breakerRetired ends a breaker's series.
+func (t *Telemetry) breakerRetired(_ context.Context, e events.BreakerRetired) {
+	t.breakers.retired(e.ID)
+}
+
+// callStarted begins the span of a call.
+func (t *Telemetry) callStarted(ctx context.Context, e events.CallStarted) context.Context {
+	if !t.tracing() {
+		return t.untraced(ctx)
+	}
+	return t.startCall(ctx, e)
+}
+
+// callFinished records a call's duration and describes its breaker on the span.
+func (t *Telemetry) callFinished(ctx context.Context, e events.CallFinished) {
+	if t.callDuration != nil && !t.closed.Load() && t.callDuration.Enabled(ctx) {
+		t.callDuration.Record(ctx, e.Duration.Seconds(), t.breakers.series(e.Name).duration[e.Outcome]...)
+	}
+	if t.spans != Off {
+		t.finishCall(ctx, e)
+	}
+}
+
+// callRejected tells of a rejection on the span. Metrics read it off the breaker.
+func (t *Telemetry) callRejected(ctx context.Context, e events.CallRejected) {
+	if t.closed.Load() {
+		return
+	}
+	span := trace.SpanFromContext(ctx)
+	status := events.StatusOf(e.State, e.Forced)
+	if t.spans != Off && span.IsRecording() {
+		t.describeBreaker(span, e.Name, status)
+	}
+	x, ok := t.exit(ctx, eventCallRejected, span, log.SeverityDebug)
+	if !ok {
+		return
+	}
+	attrs := []attribute.KeyValue{keyBreakerName.String(exportable(e.Name)), keyBreakerState.String(status.String())}
+	if e.RetryAfter > 0 {
+		attrs = append(attrs, keyRetryAfter.Float64(e.RetryAfter.Seconds()))
+	}
+	t.emit(ctx, eventCallRejected, x, time.Now(), attrs...)
+}
+
+// stateChanged counts a transition and tells of it.
+func (t *Telemetry) stateChanged(ctx context.Context, e events.StateChanged) {
+	if t.closed.Load() {
+		return
+	}
+	from, to := events.StatusOf(e.From, e.FromForced), events.StatusOf(e.To, e.Forced)
+	t.transitions.Add(ctx, 1, t.breakers.series(e.Name).transitions[from][to]...)
+	severity := log.SeverityInfo
+	if e.To == events.StateOpen {
+		severity = log.SeverityWarn
+	}
+	x, ok := t.exit(ctx, eventStateChange, trace.SpanFromContext(ctx), severity)
+	if !ok {
+		return
+	}
+	attrs := []attribute.KeyValue{
+		keyBreakerName.String(exportable(e.Name)),
+		keyPreviousState.String(from.String()),
+		keyBreakerState.String(to.String()),
+		keyTransitionReason.String(string(e.Reason)),
+	}
+	if e.Counts.Volume() > 0 {
+		attrs = append(attrs, keyFailureRatio.Float64(e.Counts.FailureRatio()))
+	}
+	t.emit(ctx, eventStateChange, x, e.Time, attrs...)
+}
+
+// retryStarted gives the retry its series and begins its span.
+func (t *Telemetry) retryStarted(ctx context.Context, e events.RetryStarted) context.Context {
+	if !t.closed.Load() && t.operations.Enabled(ctx) {
+		t.retries.series(e.Name)
+	}
+	if !t.tracing() {
+		return t.untraced(ctx)
+	}
+	return t.startOperation(ctx, e)
+}
+
+// attemptStarted begins the attempt's span.
+func (t *Telemetry) attemptStarted(ctx context.Context, e events.AttemptStarted) context.Context {
+	if !t.tracing() {
+		return t.untraced(ctx)
+	}
+	return t.startAttempt(ctx, e)
+}
+
+// attemptFinished counts the attempt and ends its span.
+func (t *Telemetry) attemptFinished(ctx context.Context, e events.AttemptFinished) {
+	if !t.closed.Load() && t.attempts.Enabled(ctx) {
+		s := t.retries.series(e.Name)
+		t.attempts.Add(ctx, 1, s.attempts[kindOf(e.Attempt)][e.Outcome]...)
+		if t.attemptDuration != nil {
+			t.attemptDuration.Record(ctx, e.Duration.Seconds(), s.attemptDuration[e.Outcome]...)
+		}
+	}
+	if t.spans == Attempts {
+		t.finishAttempt(ctx, e)
+	}
+}
+
+// retryScheduled records a wait and tells of it.
+func (t *Telemetry) retryScheduled(ctx context.Context, e events.RetryScheduled) {
+	if t.closed.Load() {
+		return
+	}
+	if t.delay.Enabled(ctx) {
+		t.delay.Record(ctx, e.Delay.Seconds(), t.retries.series(e.Name).delay...)
+	}
+	x, ok := t.exit(ctx, eventRetryScheduled, t.operationSpan(ctx), log.SeverityDebug)
+	if !ok {
+		return
+	}
+	t.emit(ctx, eventRetryScheduled, x, time.Now(),
+		keyRetryName.String(exportable(e.Name)),
+		keyAttemptNumber.Int(e.Attempt),
+		keyDelay.Float64(e.Delay.Seconds()),
+		t.errorTypes.of(e.Err, false))
+}
+
+// retryFinished counts the operation, tells of it if its attempts are used up,
+// and ends its span.
+func (t *Telemetry) retryFinished(ctx context.Context, e events.RetryFinished) {
+	if !t.closed.Load() {
+		t.countOperation(ctx, e)
+		if e.Reason == events.ReasonExhausted {
+			t.exhausted(ctx, e)
+		}
+	}
+	if t.spans != Off {
+		t.finishOperation(ctx, e)
+	}
+}
+
+func (t *Telemetry) countOperation(ctx context.Context, e events.RetryFinished) {
+	if !t.operations.Enabled(ctx) {
+		return
+	}
+	s := t.retries.series(e.Name)
+	outcome := retryOutcomeOf(e.Reason)
+	t.operations.Add(ctx, 1, s.operations[outcome]...)
+	if t.operationDuration != nil {
+		t.operationDuration.Record(ctx, e.Duration.Seconds(), s.operationDuration[outcome]...)
+	}
+	if s == t.retries.overflow && e.Name != other {
+		t.drop(ctx)
+	}
+}
+
+func (t *Telemetry) exhausted(ctx context.Context, e events.RetryFinished) {
+	x, ok := t.exit(ctx, eventRetryExhausted, t.operationSpan(ctx), log.SeverityWarn)
+	if !ok {
+		return
+	}
+	t.emit(ctx, eventRetryExhausted, x, time.Now(),
+		keyRetryName.String(exportable(e.Name)),
+		keyAttemptCount.Int(e.Attempts),
+		keyTotalDelay.Float64(e.Delay.Seconds()),
+		t.errorTypes.of(e.Err, false))
+}
+
+// unixSeconds is t as a number of seconds, with what precision a float64 has for
+// the present, a quarter of a microsecond.
+func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
+
+// tracing reports whether a span that is started now can come to anything.
+func (t *Telemetry) tracing() bool {
+	if t.closed.Load() || t.spans == Off {
+		return false
+	}
+	return t.placeholder == nil || otel.GetTracerProvider() != t.placeholder
+}
