@@ -33,7 +33,8 @@
 // For each call there is exactly one CallFinished or CallRejected, and for each
 // CallStarted exactly one CallFinished, however the work ends. For each RetryStarted
 // there is exactly one RetryFinished, and for each AttemptStarted one AttemptFinished.
-// The exception is a sink that panics in a …Started function: the call, or the
+// A sink that is not Enabled when a call or a retry begins is told nothing of it. The
+// other exception is a sink that panics in a …Started function: the call, or the
 // attempt, then does not begin and nothing more is told of it.
 //
 // The StateChanged events of one breaker arrive one at a time, in the order of

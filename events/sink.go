@@ -25,6 +25,14 @@ type Sink struct {
 	AttemptFinished func(ctx context.Context, e AttemptFinished)
 	RetryScheduled  func(ctx context.Context, e RetryScheduled)
 	RetryFinished   func(ctx context.Context, e RetryFinished)
+
+	// Enabled reports whether the sink wants to hear of a call or of a retried
+	// operation that is about to begin with ctx. If not, none of its events is told:
+	// not CallStarted, CallFinished and CallRejected, or for a retry none at all. Nil
+	// means yes, always. It is asked once for each, before the clock is read for them,
+	// so a sink whose destination may be absent costs next to nothing while it is.
+	// The events of a breaker itself, as StateChanged, are always told.
+	Enabled func(ctx context.Context) bool
 }
 
 // Join returns a sink that passes each event to every one of sinks, in order. The
@@ -34,9 +42,13 @@ type Sink struct {
 //
 // A sink that panics does not keep an event from the sinks after it, except that
 // a panic in a …Started function ends the call before it has begun.
+//
+// The result is enabled if any of sinks is that has functions for calls or retries,
+// and then passes their events to all of them.
 func Join(sinks ...Sink) Sink {
 	var joined Sink
 	for _, s := range sinks {
+		joined.Enabled = either(joined, s)
 		joined.BreakerCreated = both(joined.BreakerCreated, s.BreakerCreated)
 		joined.CallStarted = through(joined.CallStarted, s.CallStarted)
 		joined.CallFinished = both(joined.CallFinished, s.CallFinished)
@@ -51,6 +63,26 @@ func Join(sinks ...Sink) Sink {
 		joined.RetryFinished = both(joined.RetryFinished, s.RetryFinished)
 	}
 	return joined
+}
+
+// either returns what Enabled is for a and b joined.
+func either(a, b Sink) func(context.Context) bool {
+	switch {
+	case !b.perCall():
+		return a.Enabled
+	case !a.perCall():
+		return b.Enabled
+	case a.Enabled == nil || b.Enabled == nil:
+		return nil
+	}
+	return func(ctx context.Context) bool { return a.Enabled(ctx) || b.Enabled(ctx) }
+}
+
+// perCall reports whether s has a function that Enabled speaks for.
+func (s *Sink) perCall() bool {
+	return s.CallStarted != nil || s.CallFinished != nil || s.CallRejected != nil ||
+		s.RetryStarted != nil || s.AttemptStarted != nil || s.AttemptFinished != nil ||
+		s.RetryScheduled != nil || s.RetryFinished != nil
 }
 
 // both returns a function that calls first and then second, also when first panics.

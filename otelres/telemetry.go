@@ -30,7 +30,8 @@ type Telemetry struct {
 	placeholder trace.TracerProvider
 	spanEvents  bool // events go on spans
 
-	logger log.Logger
+	logger    log.Logger
+	logsAtAll bool // the mode makes log records of some event
 
 	instruments
 	breakers      *registry
@@ -62,6 +63,7 @@ func New(opts ...Option) (*Telemetry, error) {
 		config:     c,
 		errorTypes: newErrorTypes(c.errorType),
 		spanEvents: c.eventMode != Logs,
+		logsAtAll:  c.eventMode == Logs || c.eventMode == Both || c.eventMode == Auto && c.logging,
 		done:       make(chan struct{}),
 	}
 	t.tracer = c.tracers.Tracer(ScopeName, trace.WithInstrumentationVersion(Version), trace.WithSchemaURL(schemaURL))
@@ -140,7 +142,7 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 func (t *Telemetry) newSink() events.Sink {
 	metered := !metersNowhere(t.meters)
 	onSpans := t.spans != Off // breakers describe themselves on the current span
-	logs := t.logging || t.eventMode == Logs || t.eventMode == Both
+	logs := t.logsAtAll
 
 	var s events.Sink
 	if metered {
@@ -174,7 +176,20 @@ func (t *Telemetry) newSink() events.Sink {
 	if metered || onSpans || logs {
 		s.RetryFinished = t.retryFinished
 	}
+	if metered || onSpans || t.spanEvents || logs {
+		s.Enabled = t.enabled
+	}
 	return s
+}
+
+// enabled reports whether anything can come of a call or a retry that begins now:
+// there is a span to describe, a tracer that traces, a meter that records or a logger
+// that logs. Without an SDK there is none of it, and the engine then does not even
+// read the clock.
+func (t *Telemetry) enabled(ctx context.Context) bool {
+	return !t.closed.Load() &&
+		(t.operations.Enabled(ctx) || t.tracing() || trace.SpanFromContext(ctx).IsRecording() ||
+			t.logsAtAll && t.logger.Enabled(ctx, log.EnabledParameters{Severity: log.SeverityWarn}))
 }
 
 // breakerCreated begins a breaker's series.

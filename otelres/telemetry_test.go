@@ -472,3 +472,24 @@ func TestUnsampledSpans(t *testing.T) {
 	})
 	require.Equal(t, 1., series(k.collect(t), mOperations)["name=payment,outcome=success"])
 }
+
+// What can come of a call is asked before anything is measured for it.
+func TestEnabledFollowsWhatIsThere(t *testing.T) {
+	tel, err := otelres.New()
+	require.NoError(t, err)
+	require.False(t, tel.Sink().Enabled(t.Context()), "no SDK is installed in this test binary")
+
+	recording := tracetest.NewSpanRecorder()
+	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recording))
+	ctx, span := tracers.Tracer("caller").Start(t.Context(), "caller")
+	require.True(t, tel.Sink().Enabled(ctx), "there is a span to describe")
+	span.End()
+	require.False(t, tel.Sink().Enabled(ctx), "the span is over")
+
+	metered, err := otelres.New(otelres.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))))
+	require.NoError(t, err)
+	require.True(t, metered.Sink().Enabled(t.Context()))
+	require.NoError(t, metered.Shutdown(t.Context()))
+	require.False(t, metered.Sink().Enabled(t.Context()))
+	require.NoError(t, tel.Shutdown(t.Context()))
+}

@@ -36,8 +36,9 @@ type CircuitBreaker struct {
 	sink      *events.Sink // never nil
 	classify  func(error) bool
 	base      time.Time     // the zero of the breaker's monotonic clock
-	slowAfter time.Duration // never when no call is slow
-	observed  bool          // somebody wants to know when calls start, or how long they take
+	slowAfter time.Duration // 0 when no call is slow
+	slows     bool          // calls can be slow, so all are timed
+	observed  bool          // the sink wants to hear of calls, if it is enabled
 	judgement judgement
 
 	// phase is the present phase. It is stored under mu and loaded by anyone.
@@ -87,10 +88,8 @@ func NewCircuitBreaker(config *CircuitBreakerConfig) *CircuitBreaker {
 		windowSize:  c.WindowSize,
 		bucketCount: c.BucketCount,
 	}
-	if b.slowAfter == 0 {
-		b.slowAfter = never
-	}
-	b.observed = b.slowAfter != never || b.sink.CallStarted != nil || b.sink.CallFinished != nil
+	b.slows = b.slowAfter > 0
+	b.observed = b.sink.CallStarted != nil || b.sink.CallFinished != nil
 	b.phase.Store(b.newPhase(StateClosed, false, b.base, 0, 1))
 	if created := b.sink.BreakerCreated; created != nil {
 		created(context.Background(), events.BreakerCreated{
@@ -201,10 +200,10 @@ type call struct {
 	phase *phase          // that admitted it
 	probe *probe          // nil unless that is half-open
 	ctx   context.Context // for the work and for its events
-	start time.Duration   // on the breaker's clock; 0 if nobody wants durations
+	start time.Duration   // on the breaker's clock, if timed
+	timed bool            // somebody wants to know how long it takes
+	told  bool            // the sink hears of it: it was enabled when the call began
 	done  bool            // settled; what follows is only told
-
-	silent bool // it began after Close: nothing is told of it
 }
 
 // admit fills c in or says why the call may not run.
@@ -218,36 +217,41 @@ func (b *CircuitBreaker) admit(ctx context.Context, c *call) error {
 			return err
 		}
 	}
-	if b.observed {
+	if b.slows || b.observed {
 		c.observe()
 	}
 	return nil
 }
 
-// observe notes when the call starts and tells of it, and takes over the context
-// that sinks derive.
+// listens reports whether the sink wants to hear of a call that begins now.
+func (b *CircuitBreaker) listens(ctx context.Context) bool {
+	return (b.sink.Enabled == nil || b.sink.Enabled(ctx)) && !b.retired.Load()
+}
+
+// observe finds out who wants to know what of the call, notes when it starts, tells
+// of it and takes over the context that sinks derive. If a sink panics here the call
+// does not begin: no event follows, and a probe's place is free again.
 func (c *call) observe() {
 	b := c.b
-	c.start = time.Since(b.base)
-	c.silent = b.retired.Load()
-	if b.sink.CallStarted == nil || c.silent {
-		return
-	}
 	begun := false
 	defer func() {
-		// A sink that panics here keeps the call from beginning: no event follows,
-		// and a probe's place is free again.
 		if !begun && c.probe != nil {
 			b.mu.Lock()
 			c.phase.probes.settle(c.probe, events.OutcomeIgnored)
 			b.mu.Unlock()
 		}
 	}()
-	ctx := b.sink.CallStarted(c.ctx, events.CallStarted{Header: b.header(), State: c.phase.state})
-	begun = true
-	if ctx != nil {
-		c.ctx = ctx
+	c.told = b.observed && b.listens(c.ctx)
+	if c.timed = c.told || b.slows; c.timed {
+		c.start = time.Since(b.base)
 	}
+	if c.told && b.sink.CallStarted != nil {
+		e := events.CallStarted{Header: b.header(), State: c.phase.state}
+		if ctx := b.sink.CallStarted(c.ctx, e); ctx != nil {
+			c.ctx = ctx
+		}
+	}
+	begun = true
 }
 
 // finish settles the call with the error its work returned.
@@ -256,7 +260,7 @@ func (c *call) finish(err error) {
 	if err != nil {
 		outcome = c.outcome(err) // if this panics, abandon settles
 	}
-	if c.probe != nil || c.b.observed {
+	if c.probe != nil || c.timed {
 		c.settle(outcome, err, false)
 		return
 	}
@@ -289,7 +293,7 @@ func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 	c.done = true
 	b, p := c.b, c.phase
 	now := time.Since(b.base)
-	slow := now-c.start >= b.slowAfter && outcome != events.OutcomeIgnored
+	slow := b.slows && now-c.start >= b.slowAfter && outcome != events.OutcomeIgnored
 
 	var rotated *marks
 	var changed, stale bool
@@ -298,7 +302,7 @@ func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 	} else {
 		rotated, changed, stale = b.settleClosed(c, outcome, slow, now)
 	}
-	if b.sink.CallFinished == nil || c.silent {
+	if b.sink.CallFinished == nil || !c.told {
 		c.tell(rotated, changed)
 		return
 	}
@@ -543,7 +547,7 @@ func (b *CircuitBreaker) conclude(ctx context.Context, p *phase, at time.Time, f
 func (b *CircuitBreaker) reject(ctx context.Context, p *phase) error {
 	p.rejected.Add(1)
 	b.late(p)
-	if b.sink.CallRejected != nil && !b.retired.Load() {
+	if b.sink.CallRejected != nil && b.listens(ctx) {
 		e := events.CallRejected{Header: b.header(), State: p.state, Forced: p.forced}
 		if p.until != never {
 			e.RetryAfter = max(0, p.until-time.Since(b.base))
@@ -654,7 +658,7 @@ func (b *CircuitBreaker) newPhase(state CircuitState, forced bool, at time.Time,
 	if state == StateClosed {
 		// Rotations are told by calls, not by a timer; a closed breaker sets no timer.
 		heats := b.sink.WindowRotated == nil && !b.retired.Load()
-		p.window.init(b.base, now, b.windowSize, b.bucketCount, heats, b.slowAfter != never)
+		p.window.init(b.base, now, b.windowSize, b.bucketCount, heats, b.slows)
 		return p
 	}
 	rejection := &RejectedError{Name: b.name, State: state, Forced: forced, Since: at}

@@ -200,6 +200,81 @@ func TestAdmissionEndsTheSleepWindowWithoutATimer(t *testing.T) {
 	})
 }
 
+// Rule 3: the boundary is exact for sleep windows of every length, whether calls come
+// all the time, only at the end, or not at all, and whether the timer runs or Close has
+// stopped it.
+func TestTheEndOfEverySleepWindow(t *testing.T) {
+	for _, sleep := range []time.Duration{
+		1, 2, 3, 4, 5, time.Microsecond, 10 * time.Millisecond, time.Second, time.Second + 1, time.Minute, 24 * time.Hour, 876000 * time.Hour,
+	} {
+		for _, steps := range []time.Duration{1, 2, 7, 1000} { // calls on the way
+			for _, close := range []bool{false, true} {
+				t.Run(fmt.Sprint(sleep, " in ", int(steps), " steps, close ", close), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						c := small()
+						c.SleepWindow = sleep
+						cb, _ := observed(t, c)
+						trip(t, cb)
+						opened := time.Now()
+						if close {
+							cb.Close()
+						}
+						for i := range steps {
+							if at := opened.Add(sleep / steps * i); at.After(time.Now()) {
+								pass(time.Until(at))
+							}
+							require.Equal(t, sleep-time.Since(opened), requireRejected(t, cb).RetryAfter())
+						}
+						pass(sleep - 1 - time.Since(opened))
+						require.Equal(t, open, cb.State())
+						requireRejected(t, cb)
+						pass(1)
+						if !close {
+							require.Equal(t, halfOpen, cb.State())
+						}
+						succeedIn(t, cb, 1)
+						require.Equal(t, halfOpen, cb.State())
+						cb.Close()
+					})
+				})
+			}
+		}
+	}
+}
+
+// Rule 3: Close in the middle of a sleep window, at any point of it.
+func TestCloseWithinASleepWindow(t *testing.T) {
+	const sleep = 2 * time.Second
+	for _, at := range []time.Duration{0, 1, time.Second, sleep - 250*time.Millisecond - 1, sleep - 250*time.Millisecond, sleep - 1, sleep} {
+		t.Run(at.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := small()
+				c.SleepWindow = sleep
+				cb, _ := observed(t, c)
+				trip(t, cb)
+				time.Sleep(at)
+				cb.Close() // at the very end, the timer may be earlier or not
+				synctest.Wait()
+				if at < sleep {
+					requireRejected(t, cb)
+					pass(sleep - at - 1)
+					requireRejected(t, cb)
+					pass(1)
+				}
+				succeedIn(t, cb, 1)
+				require.Equal(t, halfOpen, cb.State())
+				failIn(t, cb, 2)
+				require.Equal(t, open, cb.State())
+				pass(sleep - 1)
+				requireRejected(t, cb)
+				pass(1)
+				succeedIn(t, cb, 2)
+				require.Equal(t, closed, cb.State(), "it goes on like that")
+			})
+		})
+	}
+}
+
 // Rule 3: a call and the timer at the same instant make one change.
 func TestTimerAndAdmissionTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

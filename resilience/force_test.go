@@ -346,27 +346,32 @@ func TestListenersOfAClosedDownBreaker(t *testing.T) {
 	require.Zero(t, heard)
 }
 
-// Close may come at any moment of a call.
+// Close may come at any moment of a call. In a bubble, so that a timer's goroutine that
+// delivers the last events can be waited for.
 func TestCloseRacesWithCalls(t *testing.T) {
 	for range 300 {
-		c := small()
-		c.SleepWindow, c.ProbeTimeout = time.Microsecond, time.Millisecond
-		cb, rec := observed(t, c)
-		var all sync.WaitGroup
-		for range 2 {
-			all.Go(func() {
-				for range 20 {
-					_ = cb.Execute(t.Context(), broken)
-					_ = cb.Execute(t.Context(), healthy)
-				}
-			})
-		}
-		all.Go(cb.ForceOpen)
-		all.Go(cb.Close)
-		all.Go(cb.Reset)
-		all.Wait()
-		require.Len(t, eventstest.Of[events.BreakerRetired](rec), 1)
-		require.Equal(t, uint64(80), sum(cb.GetStats().Totals))
+		synctest.Test(t, func(t *testing.T) {
+			c := small()
+			c.SleepWindow, c.ProbeTimeout = 1, 1
+			cb, rec := observed(t, c)
+			var all sync.WaitGroup
+			for range 2 {
+				all.Go(func() {
+					for range 20 {
+						_ = cb.Execute(t.Context(), broken)
+						_ = cb.Execute(t.Context(), healthy)
+						time.Sleep(1)
+					}
+				})
+			}
+			all.Go(cb.ForceOpen)
+			all.Go(cb.Close)
+			all.Go(cb.Reset)
+			all.Wait()
+			synctest.Wait()
+			require.Len(t, eventstest.Of[events.BreakerRetired](rec), 1)
+			require.Equal(t, uint64(80), sum(cb.GetStats().Totals))
+		})
 	}
 }
 

@@ -39,9 +39,16 @@ func TestProbesNeeded(t *testing.T) {
 	}
 	for most := 1; most <= 120; most++ {
 		for i := 1; i <= 1000; i++ {
-			ratio := float64(i) / 1000
-			if got, want := newRecovery(most, ratio, 0).needed, fewest(most, ratio); got != want {
-				t.Fatalf("%v of %d probes: %d needed, want %d", ratio, most, got, want)
+			for _, ratio := range []float64{
+				float64(i) / 1000,
+				math.Nextafter(float64(i)/1000, 0), math.Nextafter(float64(i)/1000, 1),
+			} {
+				if ratio > 1 {
+					continue
+				}
+				if got, want := newRecovery(most, ratio, 0).needed, fewest(most, ratio); got != want {
+					t.Fatalf("%v of %d probes: %d needed, want %d", ratio, most, got, want)
+				}
 			}
 		}
 	}
@@ -189,6 +196,70 @@ func TestIdleBreakersHaveNoTimer(t *testing.T) {
 		b.ClearForce()
 		b.Close()
 		require.False(t, timed(b), "retired")
+	})
+}
+
+// Rule 3: the first of the two timers of a sleep window may be late, even later than
+// the window's end: the second follows at once.
+func TestALateTimerEndsTheSleepWindow(t *testing.T) {
+	for _, late := range []time.Duration{0, 1, time.Second / 4, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			b := NewCircuitBreaker(&CircuitBreakerConfig{VolumeThreshold: 1})
+			_ = b.Execute(t.Context(), func() error { return errors.New("down") })
+			p := b.phase.Load()
+			require.Equal(t, StateOpen, p.state)
+			b.timer.Stop()
+			time.Sleep(p.until - approach(b.sleepWindow) + late)
+			b.wake(p) // what the timer would have done in time
+			synctest.Wait()
+			if wait := p.until - time.Since(b.base); wait > 0 {
+				require.Equal(t, StateOpen, b.State())
+				time.Sleep(wait)
+				synctest.Wait()
+			}
+			require.Equal(t, StateHalfOpen, b.State())
+			require.NoError(t, b.Execute(t.Context(), func() error { return nil }))
+		})
+	}
+}
+
+// A timer of a state that is over, which was about to run as the state ended, leaves
+// the next alone.
+func TestATimerThatComesTooLateDoesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewCircuitBreaker(&CircuitBreakerConfig{VolumeThreshold: 1, SleepWindow: time.Minute, ProbeTimeout: time.Minute})
+		fail := func() { _ = b.Execute(t.Context(), func() error { return errors.New("down") }) }
+		fail()
+		asleep := b.phase.Load() // neither of its timers has run
+		b.Reset()
+		fail()
+		first := b.phase.Load()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		probing := b.phase.Load()
+		require.Equal(t, StateHalfOpen, probing.state)
+		_, err := b.Acquire(t.Context())
+		require.NoError(t, err)
+		b.Reset()
+		fail()
+		second := b.phase.Load()
+		require.Equal(t, StateOpen, second.state)
+		for range 3 {
+			b.wake(asleep)
+			b.wake(first)
+			b.wake(probing)
+			synctest.Wait()
+		}
+		require.Same(t, second, b.phase.Load())
+		time.Sleep(time.Minute - 1)
+		synctest.Wait()
+		require.Equal(t, StateOpen, b.State())
+		time.Sleep(1)
+		synctest.Wait()
+		require.Equal(t, StateHalfOpen, b.State(), "its own timer is untouched")
+		b.Close()
+		b.wake(b.phase.Load())
+		require.Nil(t, b.timer)
 	})
 }
 

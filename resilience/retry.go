@@ -252,7 +252,14 @@ func retry(ctx context.Context, config *RetryConfig, w work) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return retryObserved(ctx, config, w)
+	if enabled := config.Events.Enabled; enabled == nil || enabled(ctx) {
+		return retryObserved(ctx, config, w)
+	}
+	err := w.run(ctx, 1)
+	if err == nil {
+		return nil
+	}
+	return goOn(ctx, config, w, err)
 }
 
 func observed(s *events.Sink) bool {

@@ -1073,6 +1073,47 @@ func TestRule12ARetryInsideAPolicyIsJudgedByItsLastAttempt(t *testing.T) {
 	})
 }
 
+// What is put around the error of a retry has its say before that retry's last
+// attempt has.
+func TestRule12MarkersAroundTheErrorOfARetryCount(t *testing.T) {
+	inner := resilience.NewRetrier(&resilience.RetryConfig{InitialDelay: 1})
+	for _, tt := range []struct {
+		name   string
+		mark   func(error) error
+		calls  int           // of the inner retry
+		took   time.Duration // by the outer one
+		counts events.Counts // of a breaker
+	}{
+		{"as it is", func(err error) error { return err }, 3, 300 * ms, events.Counts{Failure: 1}},
+		{"Permanent", resilience.Permanent, 1, 0, events.Counts{Failure: 1}},
+		{"wrapped Permanent", func(err error) error { return fmt.Errorf("get: %w", resilience.Permanent(err)) }, 1, 0, events.Counts{Failure: 1}},
+		{"Ignore", resilience.Ignore, 1, 0, events.Counts{Ignored: 1}},
+		{"RetryAfter", func(err error) error { return resilience.RetryAfter(err, time.Second) }, 3, 2 * time.Second, events.Counts{Failure: 1}},
+		{"joined before it", func(err error) error { return errors.Join(resilience.Permanent(errPipe), err) }, 1, 0, events.Counts{Failure: 1}},
+		{"joined after it", func(err error) error { return errors.Join(err, resilience.Permanent(errPipe)) }, 1, 0, events.Counts{Failure: 1}},
+		{"joined rejection", func(err error) error { return errors.Join(err, resilience.ErrCircuitBreakerOpen) }, 1, 0, events.Counts{Failure: 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls := 0
+				work := func(ctx context.Context) error {
+					calls++
+					return tt.mark(inner.Run(ctx, alwaysFails().runContext))
+				}
+				began := time.Now()
+				err := resilience.NewRetrier(&resilience.RetryConfig{}).Run(t.Context(), work)
+				require.ErrorIs(t, err, errRefused)
+				require.Equal(t, tt.calls, calls)
+				require.Equal(t, tt.took, time.Since(began))
+
+				cb := resilience.NewCircuitBreaker(nil)
+				require.Error(t, cb.Run(t.Context(), work))
+				require.Equal(t, tt.counts, cb.GetStats().Totals)
+			})
+		})
+	}
+}
+
 // Rule 13: attempt numbers.
 
 func TestRule13AttemptFromContext(t *testing.T) {
@@ -1129,14 +1170,25 @@ func TestRule13ThroughABreakerAndASink(t *testing.T) {
 }
 
 func TestRule13TheSinksOfTheBreakerSeeTheAttempt(t *testing.T) {
-	var seen []int
-	cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Events: events.Sink{
-		CallFinished: func(ctx context.Context, _ events.CallFinished) {
-			seen = append(seen, resilience.AttemptFromContext(ctx))
-		},
-	}})
-	_ = resilience.RetryWithCircuitBreaker(t.Context(), &resilience.RetryConfig{InitialDelay: 1}, cb, fail)
-	require.Equal(t, []int{1, 2, 3}, seen)
+	var seen []string
+	see := func(kind string, ctx context.Context) {
+		seen = append(seen, fmt.Sprint(kind, " ", resilience.AttemptFromContext(ctx)))
+	}
+	for name, sink := range map[string]events.Sink{
+		"CallFinished": {CallFinished: func(ctx context.Context, _ events.CallFinished) { see("finished", ctx) }},
+		"StateChanged": {StateChanged: func(ctx context.Context, _ events.StateChanged) { see("changed", ctx) }},
+		"CallRejected": {CallRejected: func(ctx context.Context, _ events.CallRejected) { see("rejected", ctx) }},
+	} {
+		seen = nil
+		cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{VolumeThreshold: 2, Events: sink})
+		defer cb.Close()
+		_ = resilience.RetryWithCircuitBreaker(t.Context(), &resilience.RetryConfig{InitialDelay: 1}, cb, fail)
+		require.Equal(t, map[string][]string{
+			"CallFinished": {"finished 1", "finished 2"},
+			"StateChanged": {"changed 2"},
+			"CallRejected": {"rejected 3"},
+		}[name], seen)
+	}
 }
 
 func TestRule13TheFirstAttemptRunsInTheCallersContextItself(t *testing.T) {

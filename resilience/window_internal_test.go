@@ -77,3 +77,28 @@ func TestSlidingWindowRotatesOncePerBucket(t *testing.T) {
 		require.Equal(t, tt.want, w.marks.Load() != before, "at %v", tt.at)
 	}
 }
+
+// A slow call that is half counted as a bucket begins makes no more calls slow than
+// there are.
+func TestSlidingWindowWithAHalfCountedSlowCall(t *testing.T) {
+	w := new(SlidingWindow)
+	w.init(time.Now(), 0, 3*time.Second, 3, false, true)
+	w.success.Add(1)
+	w.rotate(10 * time.Second)
+	w.slow.Add(1)
+	require.Equal(t, events.Counts{}, w.countsAt(10*time.Second))
+	w.success.Add(1)
+	require.Equal(t, events.Counts{Success: 1, Slow: 1}, w.countsAt(10*time.Second))
+}
+
+// Of two calls that reach a boundary at once, one rotates.
+func TestSlidingWindowRotatesOnceForTwo(t *testing.T) {
+	w := NewSlidingWindow(2*time.Second, 2)
+	w.recordAt(0, events.OutcomeFailure)
+	m, rotated := w.rotate(time.Second)
+	require.True(t, rotated)
+	again, rotated := w.rotate(time.Second)
+	require.False(t, rotated)
+	require.Same(t, m, again)
+	require.Equal(t, events.Counts{Failure: 1}, w.countsAt(time.Second))
+}

@@ -301,6 +301,23 @@ func TestSlidingWindowConservesRecords(t *testing.T) {
 	require.Equal(t, uint64(writers*each), got.Volume())
 }
 
+// Records at one and the same time lose nothing to each other either.
+func TestSlidingWindowUnderContention(t *testing.T) {
+	const each = 100_000
+	w := resilience.NewSlidingWindow(time.Hour, 1)
+	at := time.Now()
+	var write sync.WaitGroup
+	for i := range 4 {
+		write.Go(func() {
+			for range each {
+				w.RecordAt(at, [2]events.Outcome{success, failure}[i%2])
+			}
+		})
+	}
+	write.Wait()
+	require.Equal(t, events.Counts{Success: 2 * each, Failure: 2 * each}, w.CountsAt(at))
+}
+
 // TestSlidingWindowExpiresAllUnderConcurrency races records with the rotations that
 // drop them: what is recent is there, and in the end nothing is left over.
 func TestSlidingWindowExpiresAllUnderConcurrency(t *testing.T) {
