@@ -2,6 +2,7 @@ package resilience_test
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"testing"
 	"time"
@@ -115,23 +116,30 @@ func TestNoGoroutines(t *testing.T) {
 	runtime.KeepAlive(breakers)
 }
 
-// DESIGN §5: a cold breaker is small. What is measured includes its phase and its
-// buckets.
+// A cold breaker is small, its phase and its buckets included. Of several readings
+// the least counts: what else is on the heap can only add to one.
 func TestABreakerIsSmall(t *testing.T) {
-	const n = 1000
+	const n, most = 10_000, 700
 	breakers := make([]*resilience.CircuitBreaker, n)
-	size := func() uint64 {
+	heap := func() int64 {
 		var m runtime.MemStats
 		runtime.GC()
+		runtime.GC() // the first one leaves what sync.Pool holds
 		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
+		return int64(m.HeapAlloc)
 	}
-	before := size()
-	for i := range breakers {
-		breakers[i] = resilience.NewCircuitBreaker(nil)
+	least := int64(math.MaxInt64)
+	for range 3 {
+		clear(breakers)
+		before := heap()
+		for i := range breakers {
+			breakers[i] = resilience.NewCircuitBreaker(nil)
+		}
+		if each := (heap() - before) / n; each > 0 {
+			least = min(least, each)
+		}
 	}
-	each := (size() - before) / n
 	runtime.KeepAlive(breakers)
-	t.Logf("%d bytes for each breaker of the default configuration", each)
-	require.Less(t, each, uint64(1536))
+	t.Logf("%d bytes for each breaker of the default configuration", least)
+	require.LessOrEqual(t, least, int64(most))
 }
