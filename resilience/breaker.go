@@ -637,7 +637,12 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 	b.stopTimer()
 	if next.until != never {
 		e.RetryAfter = next.until - now
-		b.wakeAfter(e.RetryAfter-approach(b.sleepWindow), next)
+		rest := e.RetryAfter - approach(b.sleepWindow)
+		if rest == 0 { // near from the beginning
+			next.near.Store(true)
+			rest = e.RetryAfter
+		}
+		b.wakeAfter(rest, next)
 	}
 	if !b.retired.Load() {
 		b.post(fact{ctx: ctx, changed: e})

@@ -79,7 +79,9 @@ func ExampleCircuitBreaker_recovery() {
 	})
 	defer cb.Close()
 	_ = cb.Execute(context.Background(), unavailable)
-	spend(time.Microsecond)
+	for cb.State() != resilience.StateHalfOpen { // by the clock, without a call
+		spend(time.Microsecond)
+	}
 
 	for range 3 {
 		err := cb.Execute(context.Background(), func() error { return nil })

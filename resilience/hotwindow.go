@@ -67,14 +67,26 @@ func (w *SlidingWindow) tick() {
 	}
 	next.set(last, now)
 
-	calls := now.since(m.newest())
-	if calls.Success >= hotCalls || calls.Failure >= hotCalls {
-		next.hot, next.heatAtSuccess, next.heatAtFailure = true, math.MaxUint64, math.MaxUint64
-		w.timer.Reset(w.span)
-	} else {
+	if !w.follow(m, next, now, w.span) {
 		w.timer = nil
 	}
 	w.publish(next)
+}
+
+// follow makes next hot if the bucket that ended, the newest of m, was busy enough,
+// and sets the timer to its end. It requires mu.
+func (w *SlidingWindow) follow(m, next *marks, now tally, left time.Duration) bool {
+	calls := now.since(m.newest())
+	if !w.heats || calls.Success < hotCalls && calls.Failure < hotCalls {
+		return false
+	}
+	next.hot, next.heatAtSuccess, next.heatAtFailure = true, math.MaxUint64, math.MaxUint64
+	if w.timer == nil {
+		w.timer = time.AfterFunc(left, w.tick)
+	} else {
+		w.timer.Reset(left)
+	}
+	return true
 }
 
 // cool makes the window cold for good: its phase is over, or its breaker closed, and
@@ -88,8 +100,12 @@ func (w *SlidingWindow) cool() {
 		w.timer.Stop()
 		w.timer = nil
 	}
-	if m := w.marks.Load(); m != nil && m.hot {
+	switch m := w.marks.Load(); {
+	case m == nil: // the window of a phase that has none
+	case m.hot:
 		w.publish(m.with(false, max(m.end, at)))
+	default:
+		w.publish(m.with(false, m.end))
 	}
 }
 

@@ -2,6 +2,7 @@ package resilience
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,5 +192,46 @@ func TestALateTickDropsWhatIsOld(t *testing.T) {
 		synctest.Wait()
 		require.Zero(t, b.GetStats().Window.Success)
 		b.Close()
+	})
+}
+
+// Stripes take the successes of a busy window once there are any, and hide them from
+// what makes a window hot within a bucket. The end of the bucket sees them.
+func TestAStripedWindowBecomesHotAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewCircuitBreaker(nil)
+		w := &b.phase.Load().window
+		w.stripes.Store(newStripes())
+		call := func() { require.NoError(t, b.Execute(t.Context(), func() error { return nil })) }
+		for range hotCalls {
+			call()
+		}
+		require.False(t, w.marks.Load().hot)
+		time.Sleep(w.span)
+		call()
+		require.True(t, w.marks.Load().hot, "the bucket that ended was busy")
+		time.Sleep(w.span)
+		synctest.Wait()
+		require.False(t, w.marks.Load().hot, "the one after it was not")
+		for range 2 * w.marks.Load().buckets() {
+			time.Sleep(w.span)
+			call()
+		}
+		require.False(t, w.marks.Load().hot)
+		b.Close()
+	})
+}
+
+// Marks that a closed breaker is left with do not ask to be made hot, call after call.
+func TestAClosedBreakersWindowStaysCold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewCircuitBreaker(nil)
+		b.Close()
+		for range 3 * hotCalls {
+			require.NoError(t, b.Execute(t.Context(), func() error { return nil }))
+		}
+		w := &b.phase.Load().window
+		require.False(t, w.marks.Load().hot)
+		require.Equal(t, uint64(math.MaxUint64), w.marks.Load().heatAtSuccess)
 	})
 }

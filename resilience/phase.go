@@ -53,9 +53,10 @@ const never = time.Duration(math.MaxInt64)
 // approach returns how long before the end of a sleep window its calls begin to look
 // at the clock. Until then they are rejected without: reading it is most of what a
 // rejection costs. The timer that says when must not be later than this for the
-// breaker to be half-open in time, so it is generous.
+// breaker to be half-open in time, so it is generous: a quarter of the sleep window,
+// but not less than 10 ms (then all of it) and not more than 250.
 func approach(sleepWindow time.Duration) time.Duration {
-	return min(sleepWindow/4, 250*time.Millisecond)
+	return min(max(sleepWindow/4, 10*time.Millisecond), 250*time.Millisecond, sleepWindow)
 }
 
 // counts returns every outcome that was reported to p so far.

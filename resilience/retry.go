@@ -142,11 +142,12 @@ func RetryWithCircuitBreaker(ctx context.Context, config *RetryConfig, cb *Circu
 		return &ConfigError{Config: "RetryWithCircuitBreaker", Field: "cb", Value: cb, Want: "a circuit breaker"}
 	}
 	if config.quiet() && ctx.Err() == nil {
-		err := cb.Execute(ctx, fn)
+		w := work{plain: fn, breaker: cb}
+		err := w.run(ctx, 1)
 		if err == nil {
 			return nil
 		}
-		return goOn(ctx, config, work{plain: fn, breaker: cb}, err)
+		return goOn(ctx, config, w, err)
 	}
 	return retry(ctx, config, work{plain: fn, breaker: cb})
 }

@@ -493,6 +493,7 @@ func TestPanicsAndGoexit(t *testing.T) {
 			t.Run(way+" in "+tt.from, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					rec := eventstest.New(t)
+					began := time.Now()
 					if tt.from == "AttemptStarted" {
 						// The recorder would have seen an attempt begin; see its Sink method.
 						// Joined after the sink that leaves, it has not.
@@ -507,6 +508,7 @@ func TestPanicsAndGoexit(t *testing.T) {
 						leaves(t, way, func() {
 							_ = resilience.Retry(t.Context(), config, func() error {
 								if n++; tt.from == fmt.Sprint("work, attempt ", n) {
+									time.Sleep(time.Second)
 									leave()
 								}
 								if tt.from == "AttemptFinished of the last attempt" {
@@ -517,6 +519,10 @@ func TestPanicsAndGoexit(t *testing.T) {
 						})
 					}
 					require.Equal(t, tt.want, toldAll(rec))
+					require.Equal(t, time.Since(began), eventstest.Of[events.RetryFinished](rec)[0].Duration)
+					for _, e := range eventstest.Of[events.AttemptFinished](rec) {
+						require.Equal(t, map[bool]time.Duration{true: time.Second}[e.Panicked], e.Duration)
+					}
 				})
 			})
 		}

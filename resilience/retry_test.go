@@ -7,6 +7,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -561,16 +562,18 @@ func TestRule12AContextThatIsDoneRunsNothing(t *testing.T) {
 	defer cancelExpired()
 	for want, ctx := range map[error]context.Context{context.Canceled: canceled, context.DeadlineExceeded: expired} {
 		var told []events.Event
-		config := resilience.DefaultRetryConfig()
-		config.Events = events.All(func(_ context.Context, e events.Event) { told = append(told, e) })
-		f := alwaysFails()
-		cb := resilience.NewCircuitBreaker(nil)
-		require.Equal(t, want, resilience.Retry(ctx, config, f.run), "its error as it is")
-		require.Equal(t, want, resilience.RetryWithCircuitBreaker(ctx, config, cb, f.run))
-		require.Equal(t, want, resilience.NewRetrier(config).Run(ctx, f.runContext))
-		require.Empty(t, f.at)
+		observed := resilience.DefaultRetryConfig()
+		observed.Events = events.All(func(_ context.Context, e events.Event) { told = append(told, e) })
+		for _, config := range []*resilience.RetryConfig{nil, resilience.DefaultRetryConfig(), observed} {
+			f := newFlaky()
+			cb := resilience.NewCircuitBreaker(nil)
+			require.Equal(t, want, resilience.Retry(ctx, config, f.run), "its error as it is")
+			require.Equal(t, want, resilience.RetryWithCircuitBreaker(ctx, config, cb, f.run))
+			require.Equal(t, want, resilience.NewRetrier(config).Run(ctx, f.runContext))
+			require.Empty(t, f.at)
+			require.Zero(t, cb.GetStats().Totals)
+		}
 		require.Empty(t, told)
-		require.Zero(t, cb.GetStats().Totals)
 	}
 }
 
@@ -685,6 +688,18 @@ func TestRule12AContextOfASinkIsNotTheCallers(t *testing.T) {
 		})
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		config := &resilience.RetryConfig{Events: events.Sink{
+			RetryStarted: func(ctx context.Context, _ events.RetryStarted) context.Context {
+				ctx, cancel := context.WithTimeout(ctx, 50*ms) // half of the wait
+				t.Cleanup(cancel)
+				return ctx
+			},
+		}}
+		f := newFlaky(errRefused)
+		require.NoError(t, resilience.Retry(t.Context(), config, f.run))
+		require.Equal(t, []time.Duration{0, 100 * ms}, f.at)
 	})
 }
 
@@ -1241,7 +1256,7 @@ func TestOneRetrierServesManyGoroutines(t *testing.T) {
 func TestARetryHasNoGoroutineOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		before := runtime.NumGoroutine()
+		before := goroutinesInBubble(t)
 		const waiting = 20
 		for range waiting {
 			go func() {
@@ -1249,9 +1264,21 @@ func TestARetryHasNoGoroutineOfItsOwn(t *testing.T) {
 			}()
 		}
 		synctest.Wait() // all are waiting for their second attempt
-		require.Equal(t, before+waiting, runtime.NumGoroutine())
+		require.Equal(t, before+waiting, goroutinesInBubble(t))
 		cancel()
 		synctest.Wait()
-		require.Equal(t, before, runtime.NumGoroutine())
+		require.Equal(t, before, goroutinesInBubble(t))
 	})
+}
+
+// goroutinesInBubble counts the goroutines of the bubble it is called in. Those of
+// earlier tests that are about to end are not in it.
+func goroutinesInBubble(t *testing.T) int {
+	t.Helper()
+	buf := make([]byte, 1<<20)
+	all := string(buf[:runtime.Stack(buf, true)])
+	own, _, _ := strings.Cut(all, "]:") // goroutine 7 [running, synctest bubble 3
+	_, bubble, ok := strings.Cut(own, ", synctest ")
+	require.True(t, ok, "not in a bubble: %s", own)
+	return strings.Count(all, ", synctest "+bubble+"]:")
 }

@@ -185,6 +185,9 @@ func (w *SlidingWindow) rotate(at time.Duration) (m *marks, rotated bool) {
 	for i := range next.buckets() {
 		next.set(i, m.after(int64(i)+passed, now))
 	}
+	if passed == 1 {
+		w.follow(m, next, now, next.end-at)
+	}
 	w.publish(next)
 	return next, true
 }
