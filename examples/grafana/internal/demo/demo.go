@@ -1,0 +1,235 @@
+// Package demo puts the demo together: the shop, the script that makes it fail, the
+// load, and the report.
+package demo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/breakwater-go/breakwater/events"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/fault"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/load"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/report"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/script"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/shop"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/tally"
+	"github.com/breakwater-go/breakwater/resilience"
+)
+
+// Config says how the demo runs.
+type Config struct {
+	Script script.Script
+
+	// Duration is how long the script takes, stretched or compressed; zero means as
+	// long as it is. The circuits' windows and sleep windows change in proportion.
+	Duration time.Duration
+
+	Rate    float64           // orders a second
+	Seed    uint64            // of everything that is drawn by lot, but for the jitter of retries
+	Listen  map[string]string // as in [shop.Config]
+	Network shop.Network      // as in [shop.Config]
+
+	// Events receives what the breakers and retries have to say, besides the report.
+	Events events.Sink
+
+	Log        io.Writer // of what happens
+	Colour     bool
+	EveryEvent bool // as in [report.Config]
+}
+
+// The limits of a configuration.
+const (
+	MinPace = 1.0 / 12 // below it, there are too few calls in a window, and timeouts outlast phases
+	MaxPace = 24 * 60
+	MaxRate = 500
+)
+
+// pace is how much longer the script takes than it says: 0.5 is twice as fast.
+func (c Config) pace() float64 {
+	if c.Duration == 0 {
+		return 1
+	}
+	return float64(c.Duration) / float64(c.Script.Length())
+}
+
+// Validate says what cannot work, in terms of the demo's flags.
+func (c Config) Validate() error {
+	length := c.Script.Length()
+	switch pace := c.pace(); {
+	case len(c.Script) == 0 || length <= 0:
+		return fmt.Errorf("the script has no phases")
+	case pace < MinPace:
+		return fmt.Errorf("-duration %v is too short for this script: at least %v", c.Duration, ceil(float64(length)*MinPace))
+	case pace > MaxPace:
+		return fmt.Errorf("-duration %v is too long for this script: at most %v", c.Duration, time.Duration(float64(length)*MaxPace))
+	}
+	circuit := c.circuit()
+	// Twice the volume: some of the calls are refused, and the window is not always full.
+	least := 2 * float64(circuit.VolumeThreshold) / circuit.WindowSize.Seconds()
+	switch {
+	case !(c.Rate > 0): // so that NaN is one of them
+		return fmt.Errorf("-rate %v is not a number of orders a second", c.Rate)
+	case c.Rate < least:
+		return fmt.Errorf("-rate %v is too low for a circuit to judge by within its window of %v: at least %.2g", c.Rate, circuit.WindowSize, least+0.05)
+	case c.Rate > MaxRate:
+		return fmt.Errorf("-rate %v is too high: at most %v", c.Rate, MaxRate)
+	}
+	return nil
+}
+
+func ceil(d float64) time.Duration {
+	return (time.Duration(d) + 99*time.Millisecond).Truncate(100 * time.Millisecond)
+}
+
+// timeout is how long one attempt at a service may take. It does not change with
+// the pace: services answer as fast as ever.
+const timeout = 250 * time.Millisecond
+
+// circuit returns the configuration of every circuit.
+func (c Config) circuit() resilience.CircuitBreakerConfig {
+	pace := c.pace()
+	return resilience.CircuitBreakerConfig{
+		ErrorThreshold:   0.5,
+		VolumeThreshold:  10,
+		WindowSize:       scaled(8*time.Second, pace),
+		SleepWindow:      scaled(5*time.Second, pace),
+		HalfOpenRequests: 3,
+		SuccessThreshold: 0.6,
+	}
+}
+
+func scaled(d time.Duration, pace float64) time.Duration {
+	return time.Duration(float64(d) * pace).Round(time.Millisecond)
+}
+
+// retry is the configuration of every retry. Within an order that is waited for,
+// there is no time for more than a second's patience.
+func retry() resilience.RetryConfig {
+	return resilience.RetryConfig{
+		MaxAttempts:   3,
+		InitialDelay:  50 * time.Millisecond,
+		MaxDelay:      time.Second,
+		JitterEnabled: true,
+	}
+}
+
+// Grace is how long orders under way, and then connections, get to end by
+// themselves when the demo ends.
+const Grace = 2 * time.Second
+
+// Run plays the script and returns what it came to. If ctx is done before the script
+// is over, it stops early. When it returns, nothing of it is running any more.
+//
+// An address that cannot be listened on is a [*shop.ListenError].
+func Run(ctx context.Context, config Config) (*report.Summary, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	play := config.Script
+	if config.Duration > 0 {
+		play = play.Scaled(config.Duration)
+	}
+
+	var (
+		facts  tally.Tally
+		faults = fault.NewInjector(shop.Services()...)
+		stream = events.NewStream(1 << 14)
+	)
+	// Who stops the demo before it has begun gets one that was stopped early.
+	services, err := shop.Open(context.WithoutCancel(ctx), shop.Config{
+		Listen:  config.Listen,
+		Network: config.Network,
+		Circuit: config.circuit(),
+		Retry:   retry(),
+		Timeout: timeout,
+		Faults:  faults,
+		Seed:    config.Seed,
+		Events:  events.Join(config.Events, facts.Sink(), stream.Sink(report.Kinds(config.EveryEvent)...)),
+	})
+	if err != nil {
+		return nil, err
+	}
+	customers := config.Network.Transport()
+	generator := load.New(load.Config{
+		URL:     "http://" + services.Address(shop.Order) + "/orders",
+		Client:  customers,
+		Rate:    config.Rate,
+		Timeout: 10 * time.Second,
+		Grace:   Grace,
+	})
+	start := time.Now()
+	log := report.NewLog(report.Config{
+		Out:         config.Log,
+		Start:       start,
+		Colour:      config.Colour,
+		EveryEvent:  config.EveryEvent,
+		Orders:      generator.Counts,
+		OrdersEvery: max(time.Second, play.Length()/12),
+	})
+
+	// The log is written by a goroutine of its own, and there is room for what is
+	// announced to it: a terminal that does not keep up delays nothing but the log.
+	announced := make(chan report.Announcement, len(play))
+	var logging, loading sync.WaitGroup
+	logging.Go(func() {
+		log.Intro(config.intro(play.Length(), services))
+		log.Follow(stream, announced)
+	})
+
+	sending, stop := context.WithCancel(ctx)
+	defer stop()
+	loading.Go(func() { generator.Run(sending) })
+
+	summary := &report.Summary{Start: start, Seed: config.Seed}
+	err = play.Play(ctx, func(p script.Phase) {
+		now := time.Now()
+		faults.Set(p.Faults)
+		announced <- report.Announcement{At: now, Phase: p}
+		summary.Phases = append(summary.Phases, report.Phase{Name: p.Name, At: now.Sub(start)})
+	})
+	summary.Early = err != nil
+
+	// From the outside in: whoever is stopped has nobody calling any more.
+	stop()
+	loading.Wait()
+	customers.CloseIdleConnections()
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), Grace)
+	defer cancel()
+	err = services.Close(closing)
+	stream.Close()
+	logging.Wait()
+
+	summary.Length = time.Since(start)
+	summary.Orders = generator.Counts()
+	summary.Rescue = facts.Rescue()
+	summary.Unseen = stream.Dropped()
+	for _, c := range facts.Circuits() {
+		summary.Circuits = append(summary.Circuits, report.Circuit{
+			Name:       c.Name,
+			Thresholds: c.Thresholds,
+			Final:      c.Snapshot(),
+			Operations: c.Operations,
+			Changes:    c.Changes,
+		})
+	}
+	if err == nil {
+		err = log.Err()
+	}
+	return summary, err
+}
+
+func (c Config) intro(length time.Duration, services *shop.Shop) report.Intro {
+	circuit := c.circuit()
+	return report.Intro{
+		Rate:     c.Rate,
+		Length:   length,
+		Attempts: retry().MaxAttempts,
+		Timeout:  timeout,
+		Opens:    circuit.ErrorThreshold,
+		Window:   circuit.WindowSize,
+		Orders:   "http://" + services.Address(shop.Order) + "/orders",
+	}
+}

@@ -1,0 +1,105 @@
+package script
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/breakwater-go/breakwater/internal/leaktest"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
+
+func names(s Script) (names []string, lengths []time.Duration) {
+	for _, p := range s {
+		names, lengths = append(names, p.Name), append(lengths, p.Length)
+	}
+	return names, lengths
+}
+
+func TestOutageTakesAMinute(t *testing.T) {
+	s := Outage()
+	require.Equal(t, time.Minute, s.Length())
+	for _, p := range s {
+		require.NotEmpty(t, p.Text)
+		for _, service := range []string{"inventory", "shipping"} {
+			require.Equal(t, noise, p.Faults[service], "%s in %s", service, p.Name)
+		}
+	}
+	s[0].Name = "changed"
+	require.Equal(t, "healthy", Outage()[0].Name, "each caller has a script of his own")
+}
+
+func TestParse(t *testing.T) {
+	s, err := Parse("healthy=1s, outage = 1m30s,healthy=2s")
+	require.NoError(t, err)
+	n, l := names(s)
+	require.Equal(t, []string{"healthy", "outage", "healthy"}, n)
+	require.Equal(t, []time.Duration{time.Second, 90 * time.Second, 2 * time.Second}, l)
+	require.InDelta(t, 1, s[1].Faults["payment"].Share, 0)
+
+	for list, want := range map[string]string{
+		"":                       `"" is not of the form phase=duration`,
+		"healthy":                `"healthy" is not of the form phase=duration`,
+		"healthy=1s,":            `"" is not of the form phase=duration`,
+		"storm=1s":               `there is no phase "storm"; there are healthy, flaky, outage and recovery`,
+		"healthy=1":              `"1" is not a duration such as 10s`,
+		"healthy=0s":             `phase "healthy" cannot take 0s`,
+		"outage=-3s":             `phase "outage" cannot take -3s`,
+		"flaky=2e6h,outage=2e6h": `"2e6h" is not a duration such as 10s`,
+		"flaky=2000000h,outage=2000000h,healthy=2000000h": "the phases take longer than can be counted",
+	} {
+		_, err := Parse(list)
+		require.EqualError(t, err, want, list)
+	}
+}
+
+func TestScaled(t *testing.T) {
+	s, err := Parse("healthy=1s,flaky=1s,outage=1s")
+	require.NoError(t, err)
+	for _, length := range []time.Duration{10, time.Second, 10 * time.Second, time.Hour + 1} {
+		scaled := s.Scaled(length)
+		require.Equal(t, length, scaled.Length(), "nothing is lost by rounding")
+		for _, p := range scaled {
+			require.InDelta(t, length/3, p.Length, 1)
+		}
+	}
+	require.Equal(t, 3*time.Second, s.Length(), "the original stays")
+}
+
+func TestPlay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Parse("healthy=1s,outage=5s,recovery=2s")
+		require.NoError(t, err)
+		start := time.Now()
+		var at []time.Duration
+		var entered []string
+		require.NoError(t, s.Play(t.Context(), func(p Phase) {
+			at, entered = append(at, time.Since(start)), append(entered, p.Name)
+			time.Sleep(100 * time.Millisecond) // is part of the phase, and does not add up
+		}))
+		require.Equal(t, []string{"healthy", "outage", "recovery"}, entered)
+		require.Equal(t, []time.Duration{0, time.Second, 6 * time.Second}, at)
+		require.Equal(t, 8*time.Second, time.Since(start))
+	})
+}
+
+func TestPlayStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inTheLast, cancel := context.WithTimeout(t.Context(), 59*time.Second)
+		defer cancel()
+		require.ErrorIs(t, Outage().Play(inTheLast, func(Phase) {}), context.DeadlineExceeded)
+
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		var last string
+		require.ErrorIs(t, Outage().Play(ctx, func(p Phase) { last = p.Name }), context.DeadlineExceeded)
+		require.Equal(t, 10*time.Second, time.Since(start))
+		require.Equal(t, "flaky", last)
+
+		require.ErrorIs(t, Outage().Play(ctx, func(Phase) { t.Error("entered a phase") }), context.DeadlineExceeded)
+	})
+}

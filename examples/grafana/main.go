@@ -1,0 +1,183 @@
+// Command grafana shows circuit breakers and retries at work: a small order system
+// with real HTTP between its services, a load on it, and an outage. It prints what
+// happens as it does, and what it came to in the end.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/demo"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/script"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/shop"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal ends the demo in good order, the second one at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// The codes that run returns.
+const (
+	exitOK     = 0
+	exitFailed = 1 // it could not run, as when a port is taken
+	exitUsage  = 2 // it was told something that cannot work
+)
+
+// run is the command but for the process around it.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		complain(stderr, "%v\nThe flag -h explains all flags.", err)
+		return exitUsage
+	}
+	o.Log = stdout
+	if o.json {
+		o.Log = stderr
+	}
+	o.Colour = colourful(o.Log)
+	summary, err := demo.Run(ctx, o.Config)
+	if summary != nil {
+		write := summary.WriteJSON
+		if !o.json {
+			write = func(w io.Writer) error { return summary.WriteText(w, o.Colour) }
+		}
+		if werr := write(stdout); err == nil {
+			err = werr
+		}
+	}
+	if err != nil {
+		complain(stderr, "%s", explain(err))
+		return exitFailed
+	}
+	return exitOK
+}
+
+func complain(w io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(w, "demo: "+format+"\n", args...) // there is nobody else to tell
+}
+
+// explain names the flag that helps, if there is one.
+func explain(err error) string {
+	listen, ok := errors.AsType[*shop.ListenError](err)
+	if !ok {
+		return err.Error()
+	}
+	why := listen.Err.Error()
+	if errors.Is(err, syscall.EADDRINUSE) {
+		why = "the port is taken"
+	}
+	return fmt.Sprintf("%s cannot listen on %s: %s\nChoose another address with -%s host:port; port 0 means any that is free.",
+		listen.Service, listen.Address, why, listenFlag(listen.Service))
+}
+
+// colourful reports whether w is a terminal whose user does not mind colour.
+func colourful(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// options is what the flags say.
+type options struct {
+	demo.Config
+	json bool
+}
+
+// listenFlag returns the name of the flag with a service's address.
+func listenFlag(service string) string {
+	if service == shop.Order {
+		return "listen"
+	}
+	return "listen-" + service
+}
+
+const usage = `Usage: make demo ARGS="flags", or in examples/grafana: go run . [flags]
+
+Runs an order system with a circuit breaker and a retry around every call, makes one
+of its services fail, and prints what happens.
+
+`
+
+// parse reads the flags. If they ask for help, it is written to help, and the error
+// is flag.ErrHelp.
+func parse(args []string, help io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // errors are reported once, by run
+	flags.Usage = func() {}
+	phases := flags.String("phases", "", "`list` of what happens, such as healthy=5s,outage=20s,recovery=15s;\nthe phases are "+script.Names())
+	flags.DurationVar(&o.Duration, "duration", 0, "how long to run: stretches or compresses the script and the\ncircuits' windows (default as long as the phases, 1m)")
+	flags.Float64Var(&o.Rate, "rate", 40, "orders a second")
+	flags.Uint64Var(&o.Seed, "seed", 1, "decides which requests fail while a service is failing")
+	flags.BoolVar(&o.EveryEvent, "v", false, "print every event, hundreds a second")
+	flags.BoolVar(&o.json, "json", false, "print the closing summary as JSON, and the log on standard error")
+	addresses := make(map[string]*string)
+	for _, service := range shop.Services() {
+		addresses[service] = flags.String(listenFlag(service), shop.AnyPort, "`host:port` of the "+service+" service; port 0 means any that is free")
+	}
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			var b strings.Builder
+			b.WriteString(usage)
+			flags.SetOutput(&b)
+			flags.PrintDefaults()
+			if _, err := io.WriteString(help, b.String()); err != nil {
+				return o, err
+			}
+		}
+		return o, err
+	}
+	if flags.NArg() > 0 {
+		return o, fmt.Errorf("%q is not a flag", flags.Arg(0))
+	}
+	o.Script = script.Outage()
+	if *phases != "" {
+		var err error
+		if o.Script, err = script.Parse(*phases); err != nil {
+			return o, fmt.Errorf("-phases: %w", err)
+		}
+	}
+	given := false
+	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "duration" })
+	if given && o.Duration <= 0 {
+		return o, fmt.Errorf("-duration %v is not a time to run", o.Duration)
+	}
+	o.Listen = make(map[string]string)
+	for _, service := range shop.Services() {
+		address := *addresses[service]
+		if err := checkAddress(address); err != nil {
+			return o, fmt.Errorf("-%s: %w", listenFlag(service), err)
+		}
+		o.Listen[service] = address
+	}
+	return o, o.Validate()
+}
+
+func checkAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q is not of the form host:port", address)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q is not a port, which is a number from 0 to 65535", port)
+	}
+	return nil
+}
