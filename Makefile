@@ -31,13 +31,14 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format vet lint race tidy bench fuzz cover
+.PHONY: help demo test check format vet lint race tidy bench microbench fuzz cover
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## Run the demo for about a minute; ARGS=-h explains its flags
-	@go run -C examples/grafana . $(ARGS)
+	@go build -C examples/grafana -o "$(CURDIR)/bin/demo" .
+	@exec bin/demo $(ARGS)
 
 test: ## Test every module, with the race detector where there is a C compiler
 	@race=-race; \
@@ -73,8 +74,11 @@ race: ## Test the root module with the race detector, COUNT times in shuffled or
 tidy: ## Fail if a go.mod or go.sum is not tidy
 	@$(call each,tidy,go mod tidy -diff)
 
-bench: ## Run the benchmarks of every module; BENCH selects
-	@$(call each,bench,go test -run '^$$' -bench '$(BENCH)' -benchmem ./...)
+bench: ## Measure this library beside its peers, in under ten minutes; ARGS=-h explains its flags
+	@go run -C benchmarks . $(ARGS)
+
+microbench: ## Run the Go benchmarks of the root module; BENCH selects
+	@go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 fuzz: ## Fuzz every target of every module for FUZZTIME (a duration, or runs: 1000x)
 	@$(call each,fuzz,"$(CURDIR)/.ci/fuzz" $(FUZZTIME))

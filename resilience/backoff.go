@@ -11,6 +11,9 @@ import (
 // is not below most is most, infinity and NaN included, so it never comes out as
 // zero or negative.
 func backoff(initial, most time.Duration, factor float64, n int) time.Duration {
+	if initial >= most {
+		return most
+	}
 	grown := float64(initial)
 	switch n {
 	case 1: // not worth a power

@@ -211,16 +211,17 @@ type retryAfterError struct {
 
 func (e *retryAfterError) RetryAfter() time.Duration { return e.after }
 
-// isPlain reports whether err is nothing but itself: it wraps no error and has no
-// opinion on which it is, so that comparing it says all that errors.Is and
-// errors.As could find out, at a fraction of the price. Most errors of a failing
-// dependency are plain, and an outage is no time to be slow.
+// isPlain reports whether err is nothing but itself: it wraps no error, has no
+// opinion on which it is and does not say when to come back, so that comparing it
+// says all that errors.Is and errors.As could find out, at a fraction of the price.
+// Most errors of a failing dependency are plain, and an outage is no time to be slow.
 func isPlain(err error) bool {
 	switch err.(type) { //nolint:errorlint // it asks about the error itself
 	case interface{ Unwrap() error },
 		interface{ Unwrap() []error },
 		interface{ Is(error) bool },
-		interface{ As(any) bool }:
+		interface{ As(any) bool },
+		interface{ RetryAfter() time.Duration }:
 		return false
 	default:
 		return true
@@ -276,6 +277,9 @@ func isIgnored(err error) bool {
 
 // retryAfter returns how long err asks to wait, 0 if it does not ask.
 func retryAfter(err error) (d time.Duration) {
+	if isPlain(err) {
+		return 0
+	}
 	find(err, func(err error) bool {
 		x, ok := err.(interface{ RetryAfter() time.Duration })
 		if ok {

@@ -153,7 +153,10 @@ func RetryWithCircuitBreaker(ctx context.Context, config *RetryConfig, cb *Circu
 }
 
 // Retrier is a [Policy] that retries, as [Retry] does, work that takes a context.
-type Retrier struct{ config RetryConfig }
+type Retrier struct {
+	config RetryConfig
+	quiet  bool // config.quiet, asked once
+}
 
 // NewRetrier returns a Retrier with a copy of config, nil for [DefaultRetryConfig].
 // It panics with a [*ConfigError] if the configuration is invalid.
@@ -164,7 +167,9 @@ func NewRetrier(config *RetryConfig) *Retrier {
 	if config == nil {
 		config = defaultRetry
 	}
-	return &Retrier{config.withDefaults()}
+	r := &Retrier{config: config.withDefaults()}
+	r.quiet = r.config.quiet()
+	return r
 }
 
 // Run is [Retry] with the context of each attempt handed to fn: ctx, or what a sink
@@ -173,7 +178,7 @@ func (r *Retrier) Run(ctx context.Context, fn func(context.Context) error) error
 	if fn == nil {
 		panic("resilience: Run of a nil function")
 	}
-	if r.config.quiet() && ctx.Err() == nil {
+	if r.quiet && ctx.Err() == nil {
 		err := fn(withAttempt(ctx, 1))
 		if err == nil {
 			return nil
@@ -275,7 +280,12 @@ func goOn(ctx context.Context, config *RetryConfig, w work, err error) error {
 	}
 	r := retrying{config: config, work: w}
 	for n := 1; ; n++ {
-		if !r.decide(ctx, n, err) || !r.wait(ctx) {
+		if !r.decide(ctx, n, err) {
+			return r.end(n, err)
+		}
+		// Without a wait nothing has happened since decide looked at ctx, unless
+		// RetryIf did something.
+		if (r.delay >= shortest || config.RetryIf != nil) && !r.wait(ctx) {
 			return r.end(n, err)
 		}
 		if err = r.work.run(ctx, n+1); err == nil {
@@ -337,6 +347,9 @@ func (r *retrying) decide(ctx context.Context, n int, err error) (again bool) {
 		}
 	} else {
 		r.delay, r.asked = r.backoff(n), false
+	}
+	if r.delay < shortest {
+		return true // fits before any deadline that has not passed
 	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= r.delay {
 		r.cause = context.DeadlineExceeded
@@ -421,8 +434,12 @@ func (r *retrying) maxRetryAfter() time.Duration {
 
 func (r *retrying) backoff(n int) time.Duration {
 	initial, factor := r.config.InitialDelay, r.config.BackoffFactor
-	setDefault(&initial, defaultRetry.InitialDelay)
-	setDefault(&factor, defaultRetry.BackoffFactor)
+	if initial == 0 {
+		initial = defaultRetry.InitialDelay
+	}
+	if factor == 0 {
+		factor = defaultRetry.BackoffFactor
+	}
 	d := backoff(initial, r.maxDelay(), factor, n)
 	if r.config.JitterEnabled {
 		return jittered(d)

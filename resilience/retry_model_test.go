@@ -223,12 +223,15 @@ func play(t *testing.T, s script, sink events.Sink) (c course, errs []error, err
 func requireModel(t *testing.T, s script) {
 	t.Helper()
 	want := expectedCourse(s)
-	for _, silent := range []bool{true, false} {
+	for _, listening := range []string{"nobody", "recorder", "not enabled"} {
 		synctest.Test(t, func(t *testing.T) {
 			var sink events.Sink
 			rec := eventstest.New(t)
-			if !silent {
+			if listening != "nobody" {
 				sink = rec.Sink()
+			}
+			if listening == "not enabled" {
+				sink.Enabled = func(context.Context) bool { return false }
 			}
 			got, errs, err := play(t, s, sink)
 			require.Equal(t, want.at, got.at, "%+v", s)
@@ -248,7 +251,8 @@ func requireModel(t *testing.T, s script) {
 				require.Equal(t, want.reason == events.ReasonCanceled || want.reason == events.ReasonDeadline, e.Cause != nil)
 				require.Equal(t, want.reason == events.ReasonCanceled, errors.Is(e.Cause, context.Canceled))
 			}
-			if silent {
+			if listening != "recorder" {
+				require.Empty(t, rec.Events())
 				return
 			}
 			var delays []time.Duration

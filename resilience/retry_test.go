@@ -1206,6 +1206,22 @@ func TestRule13TheSinksOfTheBreakerSeeTheAttempt(t *testing.T) {
 	}
 }
 
+func TestRule13TheSinksOfABreakerInANestedRetrySeeTheInnermostAttempt(t *testing.T) {
+	for name, sink := range map[string]events.Sink{"silent": {}, "observed": benchSink()} {
+		var seen []int
+		cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Events: events.Sink{
+			CallFinished: func(ctx context.Context, _ events.CallFinished) {
+				seen = append(seen, resilience.AttemptFromContext(ctx))
+			},
+		}})
+		config := &resilience.RetryConfig{InitialDelay: 1, MaxAttempts: 2, Events: sink}
+		_ = resilience.NewRetrier(config).Run(t.Context(), func(ctx context.Context) error {
+			return resilience.RetryWithCircuitBreaker(ctx, config, cb, fail)
+		})
+		require.Equal(t, []int{1, 2, 1, 2}, seen, name)
+	}
+}
+
 func TestRule13TheFirstAttemptRunsInTheCallersContextItself(t *testing.T) {
 	_ = resilience.NewRetrier(nil).Run(t.Context(), func(ctx context.Context) error {
 		require.Equal(t, t.Context(), ctx)

@@ -297,6 +297,47 @@ func countingSink(c *tally) events.Sink {
 	}
 }
 
+// No count is lost at the very moment of a change: one goroutine does nothing but
+// call, another nothing but change the state. The moments are short, so it takes many.
+func TestTotalsAreExactAtTheMomentOfAChange(t *testing.T) {
+	const calls = 300_000
+	for name, tt := range map[string]struct {
+		work   func() error
+		change func(cb *resilience.CircuitBreaker)
+	}{
+		"successes": {healthy, (*resilience.CircuitBreaker).Reset},
+		"failures":  {broken, (*resilience.CircuitBreaker).Reset},
+		"ignored":   {func() error { return context.Canceled }, (*resilience.CircuitBreaker).Reset},
+		"rejections": {healthy, func(cb *resilience.CircuitBreaker) {
+			cb.ForceOpen()
+			cb.ClearForce() // open, unforced
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := small()
+			c.VolumeThreshold, c.SleepWindow = 1e9, time.Hour
+			cb := resilience.NewCircuitBreaker(c)
+			tt.change(cb)
+			var done atomic.Bool
+			var all sync.WaitGroup
+			all.Go(func() {
+				defer done.Store(true)
+				for range calls {
+					_ = cb.Execute(t.Context(), tt.work)
+				}
+			})
+			changes := 0
+			for !done.Load() {
+				tt.change(cb)
+				changes++
+			}
+			all.Wait()
+			cb.Close()
+			require.Equal(t, uint64(calls), sum(cb.GetStats().Totals), "with %d changes", changes)
+		})
+	}
+}
+
 // The same with the contract checked.
 func TestTotalsUnderARecorder(t *testing.T) {
 	c := small()
