@@ -410,6 +410,51 @@ func TestSnapshotDoesNotBlock(t *testing.T) {
 	})
 }
 
+// The times of a snapshot stay consistent while the state changes all the time.
+func TestTimesOfSnapshotsUnderAStorm(t *testing.T) {
+	var created events.BreakerCreated
+	c := small(events.Sink{BreakerCreated: func(_ context.Context, e events.BreakerCreated) { created = e }})
+	c.SleepWindow = time.Microsecond
+	cb := resilience.NewCircuitBreaker(c)
+	var stop atomic.Bool
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			for !stop.Load() {
+				cb.ForceOpen()
+				cb.ClearForce()
+				cb.ForceClosed()
+				cb.Reset()
+				_ = cb.Execute(t.Context(), broken)
+			}
+		})
+	}
+	var last events.Snapshot
+	for range 5000 {
+		s := created.Snapshot()
+		var sum time.Duration
+		for i, d := range s.TimeIn {
+			sum += d
+			if d < last.TimeIn[i] {
+				t.Errorf("time in %v fell from %v to %v", events.Status(i), last.TimeIn[i], d)
+			}
+		}
+		if age := s.Time.Sub(created.Time); sum != age {
+			t.Errorf("times add up to %v at the age of %v", sum, age)
+		}
+		if s.Since.After(s.Time) || s.LastClosed.After(s.Time) || s.Generation < last.Generation {
+			t.Errorf("inconsistent: %+v after %+v", s, last)
+		}
+		last = s
+		if t.Failed() {
+			break
+		}
+	}
+	stop.Store(true)
+	all.Wait()
+	cb.Close()
+}
+
 // The times of state changes never run backwards.
 func TestTimesOfChangesUnderAStorm(t *testing.T) {
 	var last events.StateChanged
