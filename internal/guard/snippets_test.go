@@ -95,15 +95,10 @@ func (s snippet) source(own []string) (string, error) {
 	}
 
 	// Imports are followed by declarations, or else by statements.
-	const clause = "package snippet; "
 	text := s.text
 	parsed, err := parser.ParseFile(token.NewFileSet(), "", clause+text, 0)
 	if err != nil {
-		header, headerErr := parser.ParseFile(token.NewFileSet(), "", clause+text, parser.ImportsOnly)
-		split := 0
-		if headerErr == nil && len(header.Decls) > 0 {
-			split = int(header.Decls[len(header.Decls)-1].End()) - 1 - len(clause)
-		}
+		split := endOfImports(text)
 		text = text[:split] + "\nfunc _(ctx context.Context) { _ = ctx\n//line " +
 			fmt.Sprintf("%s:%d\n", s.file, s.line+strings.Count(text[:split], "\n")) + text[split:] + "}\n"
 		if parsed, err = parser.ParseFile(token.NewFileSet(), "", at+clause+text, 0); err != nil {
@@ -111,6 +106,34 @@ func (s snippet) source(own []string) (string, error) {
 		}
 	}
 	return "package snippet\n" + imports(parsed, own) + at + text, nil
+}
+
+// clause makes a file of declarations and statements that have none.
+const clause = "package snippet; "
+
+// endOfImports returns how many bytes of text its import declarations take.
+func endOfImports(text string) int {
+	header, err := parser.ParseFile(token.NewFileSet(), "", clause+text, parser.ImportsOnly)
+	if err != nil || len(header.Decls) == 0 {
+		return 0
+	}
+	return int(header.Decls[len(header.Decls)-1].End()) - 1 - len(clause)
+}
+
+// formatted returns the snippet as gofmt has it. Imports before statements are no
+// source that gofmt knows, so the two are formatted apart.
+func (s snippet) formatted() (string, error) {
+	whole, err := format.Source([]byte(s.text))
+	split := endOfImports(s.text)
+	if err == nil || split == 0 {
+		return string(whole), err
+	}
+	imports, err := format.Source([]byte(s.text[:split]))
+	if err != nil {
+		return "", err
+	}
+	statements, err := format.Source([]byte(s.text[split:]))
+	return string(imports) + string(statements), err
 }
 
 // imports returns import declarations for the packages that the file uses by name
@@ -282,9 +305,9 @@ func TestSnippetsCompile(t *testing.T) {
 	}
 	require.NoError(t, compile(t, root, all))
 	for _, s := range all {
-		formatted, err := format.Source([]byte(s.text))
+		formatted, err := s.formatted()
 		require.NoError(t, err)
-		require.Equal(t, string(formatted), s.text, "%s:%d is not as gofmt has it", s.file, s.line)
+		require.Equal(t, formatted, s.text, "%s:%d is not as gofmt has it", s.file, s.line)
 	}
 }
 
