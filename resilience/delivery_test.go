@@ -559,8 +559,10 @@ func TestOrderUnderAStorm(t *testing.T) {
 		t.Run(fmt.Sprint("recorder ", withRecorder), func(t *testing.T) {
 			c := small()
 			c.SleepWindow, c.ProbeTimeout, c.VolumeThreshold = time.Microsecond, time.Microsecond, 2
+			retired := make(chan struct{})
+			c.Events = events.Sink{BreakerRetired: func(context.Context, events.BreakerRetired) { close(retired) }}
 			if withRecorder {
-				c.Events = eventstest.New(t).Sink()
+				c.Events = events.Join(eventstest.New(t).Sink(), c.Events)
 			}
 			cb := resilience.NewCircuitBreaker(c)
 			// Without a lock: listeners are called one at a time.
@@ -595,6 +597,7 @@ func TestOrderUnderAStorm(t *testing.T) {
 			all.Wait()
 			cb.Close()
 			cb.ForceOpen() // waits for nobody, but nothing is told any more
+			<-retired      // a timer's goroutine may still be at it
 			require.Positive(t, heard)
 		})
 	}
