@@ -159,8 +159,8 @@ func golden(t *testing.T, file, got string) {
 // tree prints spans as a tree, children in the order they began.
 func tree(spans []sdktrace.ReadOnlySpan, began time.Time) string {
 	var b strings.Builder
-	var print func(parent trace.SpanID, indent string)
-	print = func(parent trace.SpanID, indent string) {
+	var branch func(parent trace.SpanID, indent string)
+	branch = func(parent trace.SpanID, indent string) {
 		children := slices.DeleteFunc(slices.Clone(spans), func(s sdktrace.ReadOnlySpan) bool { return s.Parent().SpanID() != parent })
 		slices.SortStableFunc(children, func(x, y sdktrace.ReadOnlySpan) int { return x.StartTime().Compare(y.StartTime()) })
 		for _, s := range children {
@@ -174,10 +174,10 @@ func tree(spans []sdktrace.ReadOnlySpan, began time.Time) string {
 				fmt.Fprintf(&b, "%s  * %s  [%s]\n", indent, e.Name, e.Time.Sub(began))
 				attributeLines(&b, indent+"      ", e.Attributes)
 			}
-			print(s.SpanContext().SpanID(), indent+"  ")
+			branch(s.SpanContext().SpanID(), indent+"  ")
 		}
 	}
-	print(trace.SpanID{}, "")
+	branch(trace.SpanID{}, "")
 	return b.String()
 }
 
