@@ -16,16 +16,16 @@ import (
 // record is one call of a Logger.
 type record struct {
 	level, msg string
-	fields     map[string]interface{}
+	fields     map[string]any
 }
 
 type recordingLogger struct{ records []record }
 
-func (l *recordingLogger) Info(msg string, fields map[string]interface{}) {
+func (l *recordingLogger) Info(msg string, fields map[string]any) {
 	l.records = append(l.records, record{"info", msg, fields})
 }
 
-func (l *recordingLogger) Error(msg string, fields map[string]interface{}) {
+func (l *recordingLogger) Error(msg string, fields map[string]any) {
 	l.records = append(l.records, record{"error", msg, fields})
 }
 
@@ -40,7 +40,7 @@ func TestLogger(t *testing.T) {
 		pass(30 * time.Second)
 		succeedIn(t, cb, 2)
 		cb.ForceOpen()
-		type fields = map[string]interface{}
+		type fields = map[string]any
 		require.Equal(t, []record{
 			{"error", "circuit breaker open", fields{
 				"name": "payment", "from": "closed", "to": "open", "reason": "error_rate", "forced": false,

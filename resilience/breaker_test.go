@@ -112,7 +112,7 @@ func TestExpiredFailuresOpenNothing(t *testing.T) {
 		failIn(t, cb, 3)
 		time.Sleep(60*time.Second - 1)
 		require.Equal(t, uint64(3), cb.GetStats().Window.Failure)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Equal(t, uint64(0), cb.GetStats().Window.Failure)
 		failIn(t, cb, 3)
 		require.Equal(t, closed, cb.State())
@@ -146,7 +146,7 @@ func TestOpenUntilTheSleepWindowEnds(t *testing.T) {
 		requireRejected(t, cb)
 		pass(30*time.Second - 1)
 		require.Equal(t, open, cb.State(), "one nanosecond early")
-		require.Equal(t, time.Nanosecond, requireRejected(t, cb).RetryAfter())
+		require.Equal(t, time.Nanosecond, rejection(t, cb).RetryAfter())
 		pass(1)
 		require.Equal(t, halfOpen, cb.State())
 		succeedIn(t, cb, 1)
@@ -223,7 +223,7 @@ func TestTheEndOfEverySleepWindow(t *testing.T) {
 							if at := opened.Add(sleep / steps * i); at.After(time.Now()) {
 								pass(time.Until(at))
 							}
-							require.Equal(t, sleep-time.Since(opened), requireRejected(t, cb).RetryAfter())
+							require.Equal(t, sleep-time.Since(opened), rejection(t, cb).RetryAfter())
 						}
 						pass(sleep - 1 - time.Since(opened))
 						require.Equal(t, open, cb.State())
@@ -578,7 +578,7 @@ func TestContextErrorsOfTheWork(t *testing.T) {
 					if tt.deadline {
 						<-ctx.Done()
 					}
-					if tt.cancel != error(errNoCancel) {
+					if !errors.Is(tt.cancel, errNoCancel) {
 						cancel(tt.cancel)
 					}
 					return tt.err

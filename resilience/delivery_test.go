@@ -75,8 +75,8 @@ var hooks = map[string]func(c *resilience.CircuitBreakerConfig, f func()){
 
 type funcLogger func()
 
-func (f funcLogger) Info(string, map[string]interface{})  { f() }
-func (f funcLogger) Error(string, map[string]interface{}) { f() }
+func (f funcLogger) Info(string, map[string]any)  { f() }
+func (f funcLogger) Error(string, map[string]any) { f() }
 
 type funcMetrics func()
 

@@ -111,7 +111,7 @@ func TestHalfOpenAdmitsNoMoreThanItsProbes(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Equal(t, 5, cb.GetStats().ProbesInFlight)
-		rejection := requireRejected(t, cb)
+		rejection := rejection(t, cb)
 		require.Equal(t, halfOpen, rejection.State)
 		require.Zero(t, rejection.RetryAfter())
 		callers.Wait()

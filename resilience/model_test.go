@@ -660,3 +660,49 @@ func TestABusyWindowIsNoDifferent(t *testing.T) {
 		})
 	}
 }
+
+// TestABusyBreakerOpensNoLaterAndNoEarlier judges every outcome of such a breaker by
+// the oracle.
+func TestABusyBreakerOpensNoLaterAndNoEarlier(t *testing.T) {
+	opened := 0
+	for seed := range uint64(8) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(9, seed))
+			size, buckets := pick(byte(seed), 10*time.Second, 7*time.Second, time.Minute), pick(byte(seed), 10, 3, 1, 60)
+			cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{
+				WindowSize: size, BucketCount: buckets, VolumeThreshold: 10, ErrorThreshold: 0.25,
+			})
+			naive, birth := newNaiveWindow(size, buckets), time.Now()
+			for range 60 {
+				failures := pick(byte(r.Uint32()), 0.05, 0.2, 0.24, 0.3) // of the burst that follows
+				held := naive.counts(time.Since(birth))
+				for range pick(byte(r.Uint32()), 0, 5, 100, 2500, 6000) {
+					outcome, work := success, healthy
+					if r.Float64() < failures {
+						outcome, work = failure, broken
+					}
+					_ = cb.Execute(t.Context(), work)
+					naive.record(time.Since(birth), outcome)
+					if outcome == failure {
+						held.Failure++
+					} else {
+						held.Success++
+					}
+					must := held.Volume() >= 10 && held.FailureRatio() >= 0.25
+					if (cb.State() == open) != must {
+						t.Fatalf("%v, holding %+v", cb.State(), held)
+					}
+					if !must {
+						continue
+					}
+					opened++
+					cb.Reset()
+					naive, birth, held = newNaiveWindow(size, buckets), time.Now(), events.Counts{}
+				}
+				pass(pick(byte(r.Uint32()), 0, 1, naive.span/2, naive.span-1, naive.span, naive.span+1, 3*naive.span, size))
+			}
+			cb.Close()
+		})
+	}
+	require.Greater(t, opened, 100)
+}

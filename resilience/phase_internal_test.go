@@ -254,7 +254,7 @@ func TestATimerThatComesTooLateDoesNothing(t *testing.T) {
 		time.Sleep(time.Minute - 1)
 		synctest.Wait()
 		require.Equal(t, StateOpen, b.State())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		require.Equal(t, StateHalfOpen, b.State(), "its own timer is untouched")
 		b.Close()
@@ -277,8 +277,8 @@ func TestABreakerHoldsNoMap(t *testing.T) {
 		case reflect.Map:
 			t.Errorf("%s is a map", at)
 		case reflect.Struct:
-			for i := range typ.NumField() {
-				walk(at+"."+typ.Field(i).Name, typ.Field(i).Type)
+			for field := range typ.Fields() {
+				walk(at+"."+field.Name, field.Type)
 			}
 		case reflect.Pointer, reflect.Slice, reflect.Array:
 			walk(at, typ.Elem())

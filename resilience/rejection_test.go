@@ -27,14 +27,14 @@ func TestRejectedErrorOfAnOpenBreaker(t *testing.T) {
 		trip(t, cb)
 		opened := time.Now()
 		time.Sleep(time.Second)
-		first := requireRejected(t, cb)
+		first := rejection(t, cb)
 		require.Equal(t, &resilience.RejectedError{
 			Name: "payment", State: open, Since: opened, Until: opened.Add(30 * time.Second),
 		}, first)
 		require.Equal(t, 29*time.Second, first.RetryAfter())
 		time.Sleep(10 * time.Second)
 		require.Equal(t, 19*time.Second, first.RetryAfter(), "it shrinks")
-		require.Same(t, first, requireRejected(t, cb), "one value for the whole period")
+		require.Same(t, first, rejection(t, cb), "one value for the whole period")
 		_, err := cb.Acquire(t.Context())
 		require.Same(t, first, err)
 		err = cb.Run(t.Context(), func(context.Context) error { return nil })
@@ -43,7 +43,7 @@ func TestRejectedErrorOfAnOpenBreaker(t *testing.T) {
 		pass(time.Hour)
 		require.Zero(t, first.RetryAfter(), "and is never negative")
 		failIn(t, cb, 2)
-		second := requireRejected(t, cb)
+		second := rejection(t, cb)
 		require.NotSame(t, first, second, "another period, another value")
 		require.Equal(t, 30*time.Second, second.RetryAfter())
 		require.Equal(t, opened.Add(30*time.Second), first.Until, "which leaves the first alone")
@@ -57,10 +57,10 @@ func TestRejectedErrorOfAHalfOpenBreaker(t *testing.T) {
 		since := time.Now()
 		time.Sleep(time.Second)
 		permits := []resilience.Permit{acquire(t, cb), acquire(t, cb), acquire(t, cb)}
-		rejected := requireRejected(t, cb)
+		rejected := rejection(t, cb)
 		require.Equal(t, &resilience.RejectedError{Name: "payment", State: halfOpen, Since: since}, rejected)
 		require.Zero(t, rejected.RetryAfter(), "any moment")
-		require.Same(t, rejected, requireRejected(t, cb))
+		require.Same(t, rejected, rejection(t, cb))
 		for _, p := range permits {
 			p.Done(nil)
 		}
@@ -71,12 +71,12 @@ func TestRejectedErrorOfAForcedBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cb, _ := observed(t, small())
 		cb.ForceOpen()
-		rejected := requireRejected(t, cb)
+		rejected := rejection(t, cb)
 		require.Equal(t, &resilience.RejectedError{Name: "payment", State: open, Forced: true, Since: time.Now()}, rejected)
 		cb.ForceOpen()
-		require.Same(t, rejected, requireRejected(t, cb))
+		require.Same(t, rejected, rejection(t, cb))
 		cb.ClearForce()
-		require.Equal(t, 30*time.Second, requireRejected(t, cb).RetryAfter())
+		require.Equal(t, 30*time.Second, rejection(t, cb).RetryAfter())
 	})
 }
 
@@ -145,7 +145,7 @@ func TestIgnore(t *testing.T) {
 type isError struct{ target error }
 
 func (isError) Error() string          { return "opinion" }
-func (e isError) Is(target error) bool { return target == e.target } //nolint:errorlint // the method errors.Is asks for
+func (e isError) Is(target error) bool { return target == e.target }
 
 func TestDefaultErrorClassifier(t *testing.T) {
 	_, notFound := os.Open("no/such/file")

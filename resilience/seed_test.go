@@ -1,6 +1,6 @@
 // The snippets are kept as their author printed them, older idioms included.
 //
-//nolint:errcheck,modernize,revive,staticcheck // see above
+//nolint:errcheck,modernize,revive // see above
 package resilience_test
 
 import (
@@ -159,7 +159,7 @@ func TestSeedHowItWorksTheStateMachine(t *testing.T) {
 		}
 		time.Sleep(30*time.Second - 1)
 		require.Equal(t, resilience.StateOpen, cb.State())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		require.Equal(t, resilience.StateHalfOpen, cb.State(), "after 30 seconds, without a call")
 		call(cb, nil, errRefused, nil, errRefused)
@@ -453,7 +453,7 @@ func TestSeedExample1ProtectingExternalAPICalls(t *testing.T) {
 		require.Len(t, s.requests, asked)
 		time.Sleep(time.Minute - 1)
 		require.Equal(t, resilience.StateOpen, w.cb.State())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		require.Equal(t, resilience.StateHalfOpen, w.cb.State())
 	})

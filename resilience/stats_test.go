@@ -300,7 +300,7 @@ func countingSink(c *tally) events.Sink {
 // No count is lost at the very moment of a change: one goroutine does nothing but
 // call, another nothing but change the state. The moments are short, so it takes many.
 func TestTotalsAreExactAtTheMomentOfAChange(t *testing.T) {
-	const changes = 30_000
+	const changes = 60_000
 	for name, tt := range map[string]struct {
 		work   func() error
 		change func(cb *resilience.CircuitBreaker)
@@ -356,23 +356,23 @@ func TestSnapshotsUnderLoadAreConsistent(t *testing.T) {
 			cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{
 				SlowCallDuration: 1, SlowCallThreshold: 1, VolumeThreshold: 1e9,
 			})
-			var stop atomic.Bool
+			var left atomic.Int64
 			var all sync.WaitGroup
 			for range 3 {
+				left.Add(1)
 				all.Go(func() {
-					for !stop.Load() {
+					defer left.Add(-1)
+					for range 100_000 {
 						_ = cb.Execute(t.Context(), work)
 					}
 				})
 			}
-			for range 20_000 {
+			for left.Load() > 0 {
 				if s := cb.GetStats(); s.Window.Slow > s.Window.Volume() || s.SlowCallRate > 1 || s.Totals.Slow > s.Totals.Volume() {
-					stop.Store(true)
 					t.Errorf("more slow calls than calls: %+v", s.Snapshot)
 					break
 				}
 			}
-			stop.Store(true)
 			all.Wait()
 		})
 	}
