@@ -63,7 +63,7 @@ func TestStripesStayWithTheirProcessors(t *testing.T) {
 		share := float64(moved.Load()) / float64(met.Load())
 		t.Logf("GOMAXPROCS %d: the stripe's last writer was another for %.3f of %d additions that followed another's",
 			procs, share, met.Load())
-		require.Less(t, share, 0.25)
+		require.Less(t, share, 0.5) // dealt at random it is close to 1
 	}
 }
 

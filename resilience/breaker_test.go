@@ -970,6 +970,7 @@ func TestBreakersOfOneName(t *testing.T) {
 	created := eventstest.Of[events.BreakerCreated](rec)
 	require.Len(t, created, 2)
 	require.NotEqual(t, created[0].ID, created[1].ID)
+	require.Equal(t, []uint64{created[0].ID, created[1].ID}, []uint64{a.ID(), b.ID()})
 	require.Equal(t, created[1].ID, last[events.CallFinished](t, rec).ID)
 	require.Equal(t, open, created[0].Snapshot().State)
 	require.Equal(t, closed, created[1].Snapshot().State)

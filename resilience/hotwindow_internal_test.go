@@ -195,6 +195,21 @@ func TestALateTickDropsWhatIsOld(t *testing.T) {
 	})
 }
 
+// A timer that was about to run as the window was cooled does nothing.
+func TestATickAfterTheEndDoesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewCircuitBreaker(nil)
+		busy(t, b)
+		w := &b.phase.Load().window
+		b.Close()
+		before := w.marks.Load()
+		time.Sleep(time.Hour)
+		w.tick()
+		require.Same(t, before, w.marks.Load())
+		require.False(t, w.timed())
+	})
+}
+
 // Stripes take the successes of a busy window once there are any, and hide them from
 // what makes a window hot within a bucket. The end of the bucket sees them.
 func TestAStripedWindowBecomesHotAgain(t *testing.T) {

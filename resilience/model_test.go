@@ -631,7 +631,7 @@ func (m *metSoFar) event(_ context.Context, e events.Event) {
 // TestABusyWindowIsNoDifferent compares the window of a breaker that is called
 // thousands of times in a bucket, now and then, with the oracle's.
 func TestABusyWindowIsNoDifferent(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := rand.New(rand.NewPCG(8, seed))
@@ -640,7 +640,7 @@ func TestABusyWindowIsNoDifferent(t *testing.T) {
 					WindowSize: size, BucketCount: buckets, VolumeThreshold: 1e9,
 				})
 				naive, birth := newNaiveWindow(size, buckets), time.Now()
-				for step := range 60 {
+				for step := range 40 {
 					n := pick(byte(r.Uint32()), 0, 1, 10, 2500, 7000)
 					outcome, work := success, healthy
 					if r.IntN(3) == 0 {

@@ -141,8 +141,8 @@ func (w *SlidingWindow) recordAt(at time.Duration, o events.Outcome) {
 func (w *SlidingWindow) Counts() events.Counts { return w.countsAt(time.Since(w.base)) }
 
 // CountsAt is Counts at time t: what had been recorded by then and has not expired.
-// It changes nothing, so asking about the future is harmless; a t before the newest
-// bucket gives the counts of that bucket's beginning onwards as they are now.
+// It changes nothing, so asking about the future is harmless. It does not reach into
+// the past: a t before the newest bucket gives what the window holds now.
 func (w *SlidingWindow) CountsAt(t time.Time) events.Counts { return w.countsAt(t.Sub(w.base)) }
 
 // countsAt never takes the lock, so that a reader cannot hold up a call. Loading
