@@ -52,7 +52,8 @@ type Telemetry struct {
 // New returns a Telemetry that reports to the global providers, or to those that
 // opts name. It may be called before an SDK is installed globally: what is
 // reported begins to arrive when it is, the state of breakers born before then
-// included. An error means that an option or an instrument was refused; nothing is
+// included. Until then a call costs a question or two, and nothing is put on spans of
+// other providers either. An error means that an option or an instrument was refused; nothing is
 // left behind then.
 func New(opts ...Option) (*Telemetry, error) {
 	c, err := newConfig(opts)
@@ -183,13 +184,11 @@ func (t *Telemetry) newSink() events.Sink {
 }
 
 // enabled reports whether anything can come of a call or a retry that begins now:
-// there is a span to describe, a tracer that traces, a meter that records or a logger
-// that logs. Without an SDK there is none of it, and the engine then does not even
-// read the clock.
+// there is a meter that records, a tracer that traces or a logger that logs. Without
+// an SDK there is none of it, and the engine then does not even read the clock.
 func (t *Telemetry) enabled(ctx context.Context) bool {
-	return !t.closed.Load() &&
-		(t.operations.Enabled(ctx) || t.tracing() || trace.SpanFromContext(ctx).IsRecording() ||
-			t.logsAtAll && t.logger.Enabled(ctx, log.EnabledParameters{Severity: log.SeverityWarn}))
+	return !t.closed.Load() && (t.operations.Enabled(ctx) || t.tracing() ||
+		t.logsAtAll && t.logger.Enabled(ctx, log.EnabledParameters{Severity: log.SeverityWarn}))
 }
 
 // breakerCreated begins a breaker's series.

@@ -479,12 +479,17 @@ func TestEnabledFollowsWhatIsThere(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, tel.Sink().Enabled(t.Context()), "no SDK is installed in this test binary")
 
-	recording := tracetest.NewSpanRecorder()
-	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recording))
-	ctx, span := tracers.Tracer("caller").Start(t.Context(), "caller")
-	require.True(t, tel.Sink().Enabled(ctx), "there is a span to describe")
-	span.End()
-	require.False(t, tel.Sink().Enabled(ctx), "the span is over")
+	traced, err := otelres.New(otelres.WithTracerProvider(sdktrace.NewTracerProvider()))
+	require.NoError(t, err)
+	require.True(t, traced.Sink().Enabled(t.Context()))
+	require.NoError(t, traced.Shutdown(t.Context()))
+	require.False(t, traced.Sink().Enabled(t.Context()))
+
+	logged, err := otelres.New(otelres.WithLoggerProvider(sdklog.NewLoggerProvider(
+		sdklog.WithProcessor(sdklog.NewSimpleProcessor(nowhere{})))))
+	require.NoError(t, err)
+	require.True(t, logged.Sink().Enabled(t.Context()))
+	require.NoError(t, logged.Shutdown(t.Context()))
 
 	metered, err := otelres.New(otelres.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))))
 	require.NoError(t, err)
@@ -493,3 +498,10 @@ func TestEnabledFollowsWhatIsThere(t *testing.T) {
 	require.False(t, metered.Sink().Enabled(t.Context()))
 	require.NoError(t, tel.Shutdown(t.Context()))
 }
+
+// nowhere is a log exporter that keeps nothing.
+type nowhere struct{}
+
+func (nowhere) Export(context.Context, []sdklog.Record) error { return nil }
+func (nowhere) Shutdown(context.Context) error                { return nil }
+func (nowhere) ForceFlush(context.Context) error              { return nil }

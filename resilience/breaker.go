@@ -217,8 +217,12 @@ func (b *CircuitBreaker) admit(ctx context.Context, c *call) error {
 			return err
 		}
 	}
-	if b.slows || b.observed {
+	switch {
+	case !b.slows && !b.observed:
+	case c.probe == nil:
 		c.observe()
+	default:
+		c.observeProbe()
 	}
 	return nil
 }
@@ -229,18 +233,9 @@ func (b *CircuitBreaker) listens(ctx context.Context) bool {
 }
 
 // observe finds out who wants to know what of the call, notes when it starts, tells
-// of it and takes over the context that sinks derive. If a sink panics here the call
-// does not begin: no event follows, and a probe's place is free again.
+// of it and takes over the context that sinks derive.
 func (c *call) observe() {
 	b := c.b
-	begun := false
-	defer func() {
-		if !begun && c.probe != nil {
-			b.mu.Lock()
-			c.phase.probes.settle(c.probe, events.OutcomeIgnored)
-			b.mu.Unlock()
-		}
-	}()
 	c.told = b.observed && b.listens(c.ctx)
 	if c.timed = c.told || b.slows; c.timed {
 		c.start = time.Since(b.base)
@@ -251,6 +246,20 @@ func (c *call) observe() {
 			c.ctx = ctx
 		}
 	}
+}
+
+// observeProbe is observe for a probe, whose place is free again if a sink panics: the
+// call then does not begin, and no event follows.
+func (c *call) observeProbe() {
+	begun := false
+	defer func() {
+		if !begun {
+			c.b.mu.Lock()
+			c.phase.probes.settle(c.probe, events.OutcomeIgnored)
+			c.b.mu.Unlock()
+		}
+	}()
+	c.observe()
 	begun = true
 }
 
