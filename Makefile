@@ -52,7 +52,10 @@ test: ## Test every module, with the race detector where there is a C compiler
 		say; \
 	fi; \
 	$(call each,test,go test $$race -count=1 ./...); \
-	if [ -z "$$race" ]; then say; fi
+	if [ -z "$$race" ]; then say; fi; \
+	if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null && [ -z "$$BREAKWATER_CHROMIUM" ]; then \
+		echo "*** NOT RUN: the browser tests of the live page (liveres/e2e). They need chromium."; \
+	fi
 
 check: format vet lint race tidy ## Run all that must hold before a commit: format, vet, lint, race tests, tidy
 
