@@ -113,7 +113,7 @@ func TestFiguresEqualTheEngines(t *testing.T) {
 // The same with calls at once, in real time.
 func TestFiguresEqualTheEnginesInParallel(t *testing.T) {
 	l := liveres.New(liveres.WithHistory(time.Minute))
-	cb := breaker(l, resilience.CircuitBreakerConfig{VolumeThreshold: 20, SleepWindow: 5 * time.Millisecond})
+	cb := breaker(l, resilience.CircuitBreakerConfig{VolumeThreshold: 20, ErrorThreshold: 0.4, SleepWindow: 5 * time.Millisecond})
 	var workers sync.WaitGroup
 	for w := range 4 {
 		workers.Go(func() {
