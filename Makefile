@@ -8,6 +8,9 @@
 # v2.15.0 builds with Go 1.26, in about 80 s on two cores with empty caches.
 GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# Of Prometheus 3.16. The tag leaves out service discovery, which no rule needs.
+PROMTOOL ?= -tags remove_all_sd github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+
 ARGS     ?=
 BENCH    ?= .
 COUNT    ?= 10
@@ -31,7 +34,7 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format vet lint race tidy bench microbench fuzz cover
+.PHONY: help demo test check format vet lint race tidy bench microbench fuzz rules cover
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -85,6 +88,10 @@ microbench: ## Run the Go benchmarks of the root module; BENCH selects
 
 fuzz: ## Fuzz every target of every module for FUZZTIME (a duration, or runs: 1000x)
 	@$(call each,fuzz,"$(CURDIR)/.ci/fuzz" $(FUZZTIME))
+
+rules: ## Check and test the alert rules with promtool, which takes some minutes to build the first time
+	@go run $(PROMTOOL) check rules examples/grafana/rules/*.rules.yml
+	@go run $(PROMTOOL) test rules examples/grafana/rules/tests/*.test.yml
 
 cover: ## Print the statement coverage of the root module; the profile is coverage.out
 	@go test -coverpkg=./... -coverprofile=coverage.out ./...
