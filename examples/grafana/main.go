@@ -111,10 +111,20 @@ func listenFlag(service string) string {
 
 const usage = `Usage: make demo ARGS="flags", or in examples/grafana: go run . [flags]
 
-Runs an order system with a circuit breaker and a retry around every call, makes one
-of its services fail, and prints what happens.
+Runs an order system with a circuit breaker and a retry around every call, makes its
+services fail, and prints what happens.
 
 `
+
+// scenarios explains the flag of that name.
+func scenarios() string {
+	var b strings.Builder
+	b.WriteString("what happens, by `name` (default outage):")
+	for _, s := range script.Scenarios() {
+		fmt.Fprintf(&b, "\n%-9s %s", s.Name, s.Text)
+	}
+	return b.String()
+}
 
 // parse reads the flags. If they ask for help, it is written to help, and the error
 // is flag.ErrHelp.
@@ -123,8 +133,11 @@ func parse(args []string, help io.Writer) (options, error) {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // errors are reported once, by run
 	flags.Usage = func() {}
-	phases := flags.String("phases", "", "`list` of what happens, such as healthy=5s,outage=20s,recovery=15s;\nthe phases are "+script.Names())
-	flags.DurationVar(&o.Duration, "duration", 0, "how long to run: stretches or compresses the script and the\ncircuits' windows (default as long as the phases, 1m)")
+	scenario := flags.String("scenario", "", scenarios())
+	phases := flags.String("phases", "", "`list` of what happens instead, such as healthy=5s,outage=20s,recovery=15s;\nthe phases are "+script.Names())
+	flags.DurationVar(&o.Duration, "duration", 0, "how long to run: stretches or compresses the script and the\ncircuits' windows (default as long as the script, 1m for most)")
+	flags.Float64Var(&o.Speed, "speed", 0, "how many times faster, instead of a duration: 2 takes half as long (default 1)")
+	flags.BoolVar(&o.Repeat, "repeat", false, "play the script again and again until stopped, or for the duration,\nwhich then does not stretch it")
 	flags.Float64Var(&o.Rate, "rate", 40, "orders a second")
 	flags.Uint64Var(&o.Seed, "seed", 1, "decides which requests fail while a service is failing")
 	flags.BoolVar(&o.EveryEvent, "v", false, "print every event, hundreds a second")
@@ -148,17 +161,30 @@ func parse(args []string, help io.Writer) (options, error) {
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("%q is not a flag", flags.Arg(0))
 	}
-	o.Script = script.Outage()
-	if *phases != "" {
-		var err error
+	given := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	var err error
+	switch {
+	case given["scenario"] && given["phases"]:
+		return o, fmt.Errorf("-scenario %s and -phases %s both say what happens: give one of them", *scenario, *phases)
+	case given["phases"]:
 		if o.Script, err = script.Parse(*phases); err != nil {
 			return o, fmt.Errorf("-phases: %w", err)
 		}
+	case given["scenario"]:
+		found, err := script.Find(*scenario)
+		if err != nil {
+			return o, fmt.Errorf("-scenario: %w", err)
+		}
+		o.Script = found.Script
+	default:
+		o.Script = script.Outage()
 	}
-	given := false
-	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "duration" })
-	if given && o.Duration <= 0 {
+	if given["duration"] && o.Duration <= 0 {
 		return o, fmt.Errorf("-duration %v is not a time to run", o.Duration)
+	}
+	if given["speed"] && o.Speed == 0 {
+		return o, fmt.Errorf("-speed 0 is not a speed; 2 is twice as fast")
 	}
 	o.Listen = make(map[string]string)
 	for _, service := range shop.Services() {

@@ -78,7 +78,16 @@ func TestBadFlags(t *testing.T) {
 		{"-rate 0", "demo: -rate 0 is not a number of orders a second\n"},
 		{"-rate 1", "demo: -rate 1 is too low for a circuit to judge by within its window of 8s: at least 2.5\n"},
 		{"-rate 1e9", "demo: -rate 1e+09 is too high: at most 500\n"},
-		{"-phases storm=1s", `demo: -phases: there is no phase "storm"; there are healthy, flaky, outage and recovery` + "\n"},
+		{"-phases hail=1s", `demo: -phases: there is no phase "hail"; there are healthy, flaky, outage, shaky, slow, surge, storm and recovery` + "\n"},
+		{"-phases=", `demo: -phases: "" is not of the form phase=duration` + "\n"},
+		{"-scenario hail", `demo: -scenario: there is no scenario "hail"; there are outage, flaky, slow, storm, recovery and all` + "\n"},
+		{"-scenario=", `demo: -scenario: there is no scenario ""; there are outage, flaky, slow, storm, recovery and all` + "\n"},
+		{"-scenario slow -phases storm=1s", "demo: -scenario slow and -phases storm=1s both say what happens: give one of them\n"},
+		{"-speed 0", "demo: -speed 0 is not a speed; 2 is twice as fast\n"},
+		{"-speed 13", "demo: -speed 13 is too fast: at most 12\n"},
+		{"-speed 2 -duration 30s", "demo: -speed 2 and -duration 30s both say how long it takes: give one of them, or -repeat\n"},
+		{"-repeat -duration 0s", "demo: -duration 0s is not a time to run\n"},
+		{"-scenario storm -rate 200", "demo: -rate 200 is too high for this script, which comes to 3 times as much: at most 166\n"},
 		{"-seed -1", `demo: invalid value "-1" for flag -seed: parse error` + "\n"},
 		{"-listen 8080", `demo: -listen: "8080" is not of the form host:port` + "\n"},
 		{"-listen-payment 127.0.0.1:", `demo: -listen-payment: "" is not a port, which is a number from 0 to 65535` + "\n"},
@@ -101,7 +110,7 @@ func TestHelp(t *testing.T) {
 		require.Equal(t, exitOK, run(t.Context(), []string{flag}, &stdout, &stderr))
 		require.Empty(t, stderr.String())
 		for _, name := range []string{
-			"duration", "rate", "phases", "seed", "v", "json",
+			"scenario", "duration", "speed", "repeat", "rate", "phases", "seed", "v", "json",
 			"listen", "listen-inventory", "listen-payment", "listen-shipping",
 		} {
 			require.Contains(t, stdout.String(), "\n  -"+name)
@@ -133,6 +142,16 @@ func TestFlags(t *testing.T) {
 	require.True(t, o.json)
 	require.Len(t, o.Script, 2)
 	require.Equal(t, "localhost:0", o.Listen[shop.Payment])
+}
+
+func TestScenarioFlags(t *testing.T) {
+	o, err := parse(strings.Fields("-scenario storm -speed 2 -repeat"), io.Discard)
+	require.NoError(t, err)
+	storm, err := script.Find("storm")
+	require.NoError(t, err)
+	require.Equal(t, storm.Script, o.Script)
+	require.InDelta(t, 2, o.Speed, 0)
+	require.True(t, o.Repeat)
 }
 
 func TestStoppedAtOnce(t *testing.T) {

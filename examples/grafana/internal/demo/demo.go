@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"time"
 
@@ -24,8 +25,17 @@ type Config struct {
 	Script script.Script
 
 	// Duration is how long the script takes, stretched or compressed; zero means as
-	// long as it is. The circuits' windows and sleep windows change in proportion.
+	// long as Speed has it. The circuits' windows and sleep windows change in
+	// proportion.
 	Duration time.Duration
+
+	// Speed is how many times faster than written the script is played: 2 takes half
+	// as long. Zero means 1. Without Repeat it excludes a Duration.
+	Speed float64
+
+	// Repeat plays the script again and again, for the Duration, or until ctx is done
+	// if that is zero. It is then Speed alone that stretches or compresses it.
+	Repeat bool
 
 	Rate    float64           // orders a second
 	Seed    uint64            // of everything that is drawn by lot, but for the jitter of retries
@@ -49,10 +59,23 @@ const (
 
 // pace is how much longer the script takes than it says: 0.5 is twice as fast.
 func (c Config) pace() float64 {
-	if c.Duration == 0 {
+	switch {
+	case c.Duration != 0 && !c.Repeat:
+		return float64(c.Duration) / float64(c.Script.Length())
+	case c.Speed != 0:
+		return 1 / c.Speed
+	default:
 		return 1
 	}
-	return float64(c.Duration) / float64(c.Script.Length())
+}
+
+// played returns the script as it is played, stretched or compressed.
+func (c Config) played() script.Script {
+	pace := c.pace()
+	if pace == 1 {
+		return c.Script
+	}
+	return c.Script.Scaled(time.Duration(float64(c.Script.Length()) * pace))
 }
 
 // Validate says what cannot work, in terms of the demo's flags.
@@ -61,7 +84,17 @@ func (c Config) Validate() error {
 	switch pace := c.pace(); {
 	case len(c.Script) == 0 || length <= 0:
 		return fmt.Errorf("the script has no phases")
-	case pace < MinPace:
+	case c.Speed != 0 && !(c.Speed > 0): // so that NaN is one of them
+		return fmt.Errorf("-speed %v is not a speed; 2 is twice as fast", c.Speed)
+	case c.Speed != 0 && c.Duration != 0 && !c.Repeat:
+		return fmt.Errorf("-speed %v and -duration %v both say how long it takes: give one of them, or -repeat", c.Speed, c.Duration)
+	case c.Duration < 0:
+		return fmt.Errorf("-duration %v is not a time to run", c.Duration)
+	case c.Speed != 0 && pace < MinPace-1e-9:
+		return fmt.Errorf("-speed %v is too fast: at most %v", c.Speed, 1/MinPace)
+	case c.Speed != 0 && pace > MaxPace:
+		return fmt.Errorf("-speed %v is too slow: at least %.4f", c.Speed, 1.0/MaxPace+5e-5)
+	case pace < MinPace-1e-9:
 		return fmt.Errorf("-duration %v is too short for this script: at least %v", c.Duration, ceil(float64(length)*MinPace))
 	case pace > MaxPace:
 		return fmt.Errorf("-duration %v is too long for this script: at most %v", c.Duration, time.Duration(float64(length)*MaxPace))
@@ -69,6 +102,7 @@ func (c Config) Validate() error {
 	circuit := c.circuit()
 	// Twice the volume: some of the calls are refused, and the window is not always full.
 	least := 2 * float64(circuit.VolumeThreshold) / circuit.WindowSize.Seconds()
+	peak := c.Script.Peak()
 	switch {
 	case !(c.Rate > 0): // so that NaN is one of them
 		return fmt.Errorf("-rate %v is not a number of orders a second", c.Rate)
@@ -76,6 +110,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("-rate %v is too low for a circuit to judge by within its window of %v: at least %.2g", c.Rate, circuit.WindowSize, least+0.05)
 	case c.Rate > MaxRate:
 		return fmt.Errorf("-rate %v is too high: at most %v", c.Rate, MaxRate)
+	case c.Rate*peak > MaxRate:
+		return fmt.Errorf("-rate %v is too high for this script, which comes to %v times as much: at most %.5g", c.Rate, peak, math.Floor(MaxRate/peak))
 	}
 	return nil
 }
@@ -88,16 +124,22 @@ func ceil(d float64) time.Duration {
 // the pace: services answer as fast as ever.
 const timeout = 250 * time.Millisecond
 
+// A call that takes slow or longer is held against a service as well. It is far from
+// what a service takes that is well, and does not change with the pace either.
+const slow = 150 * time.Millisecond
+
 // circuit returns the configuration of every circuit.
 func (c Config) circuit() resilience.CircuitBreakerConfig {
 	pace := c.pace()
 	return resilience.CircuitBreakerConfig{
-		ErrorThreshold:   0.5,
-		VolumeThreshold:  10,
-		WindowSize:       scaled(8*time.Second, pace),
-		SleepWindow:      scaled(5*time.Second, pace),
-		HalfOpenRequests: 3,
-		SuccessThreshold: 0.6,
+		ErrorThreshold:    0.5,
+		SlowCallDuration:  slow,
+		SlowCallThreshold: 0.5,
+		VolumeThreshold:   10,
+		WindowSize:        scaled(8*time.Second, pace),
+		SleepWindow:       scaled(5*time.Second, pace),
+		HalfOpenRequests:  3,
+		SuccessThreshold:  0.6,
 	}
 }
 
@@ -128,14 +170,10 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	play := config.Script
-	if config.Duration > 0 {
-		play = play.Scaled(config.Duration)
-	}
-
+	play := config.played()
 	var (
 		facts  tally.Tally
-		faults = fault.NewInjector(shop.Services()...)
+		faults = fault.NewInjector(shop.Dependencies()...)
 		stream = events.NewStream(1 << 14)
 	)
 	// Who stops the demo before it has begun gets one that was stopped early.
@@ -184,11 +222,15 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 	loading.Go(func() { generator.Run(sending) })
 
 	summary := &report.Summary{Start: start, Seed: config.Seed}
-	err = play.Play(ctx, func(p script.Phase) {
+	err = config.play(ctx, play, func(p script.Phase) {
 		now := time.Now()
 		faults.Set(p.Faults)
-		announced <- report.Announcement{At: now, Phase: p}
-		summary.Phases = append(summary.Phases, report.Phase{Name: p.Name, At: now.Sub(start)})
+		generator.Scale(p.LoadFactor())
+		select {
+		case announced <- report.Announcement{At: now, Phase: p}:
+		default: // a log that is a whole script behind misses this as well
+		}
+		summary.Phases = append(summary.Phases, report.Phase{Scenario: p.Scenario, Name: p.Name, At: now.Sub(start)})
 	})
 	summary.Early = err != nil
 
@@ -219,6 +261,25 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		err = log.Err()
 	}
 	return summary, err
+}
+
+// play plays the script as often as c has it. The error is that of ctx if it did not
+// end by itself.
+func (c Config) play(ctx context.Context, s script.Script, enter func(script.Phase)) error {
+	if !c.Repeat {
+		return s.Play(ctx, enter)
+	}
+	playing, cancel := ctx, context.CancelFunc(func() {})
+	if c.Duration > 0 {
+		playing, cancel = context.WithTimeout(ctx, c.Duration)
+	}
+	defer cancel()
+	for s.Play(playing, enter) == nil {
+	}
+	if c.Duration == 0 {
+		return nil // it is done when it is told so
+	}
+	return ctx.Err()
 }
 
 func (c Config) intro(length time.Duration, services *shop.Shop) report.Intro {

@@ -374,6 +374,14 @@ func TestPortTaken(t *testing.T) {
 	require.NoError(t, again.Close())
 }
 
+func scene(name string) script.Script {
+	s, err := script.Find(name)
+	if err != nil {
+		panic(err)
+	}
+	return s.Script
+}
+
 func TestValidate(t *testing.T) {
 	minute := script.Outage()
 	for _, c := range []struct {
@@ -395,6 +403,17 @@ func TestValidate(t *testing.T) {
 		{"too fast", Config{Script: minute, Rate: 501}, "-rate 501 is too high: at most 500"},
 		{"no rate", Config{Script: minute}, "-rate 0 is not"},
 		{"NaN", Config{Script: minute, Rate: math.NaN()}, "-rate NaN is not"},
+		{"fastest", Config{Script: minute, Rate: 40, Speed: 12}, ""},
+		{"too fast", Config{Script: minute, Rate: 40, Speed: 12.1}, "-speed 12.1 is too fast: at most 12"},
+		{"slowly", Config{Script: minute, Rate: 40, Speed: 0.0007}, ""},
+		{"too slowly", Config{Script: minute, Rate: 40, Speed: 0.0006}, "-speed 0.0006 is too slow: at least 0.0007"},
+		{"backwards", Config{Script: minute, Rate: 40, Speed: -2}, "-speed -2 is not a speed; 2 is twice as fast"},
+		{"at no speed", Config{Script: minute, Rate: 40, Speed: math.NaN()}, "-speed NaN is not a speed"},
+		{"both", Config{Script: minute, Rate: 40, Speed: 2, Duration: time.Minute}, "-speed 2 and -duration 1m0s both say how long it takes: give one of them, or -repeat"},
+		{"both with reason", Config{Script: minute, Rate: 40, Speed: 2, Duration: time.Second, Repeat: true}, ""},
+		{"less than nothing", Config{Script: minute, Rate: 40, Duration: -time.Second, Repeat: true}, "-duration -1s is not a time to run"},
+		{"a busy storm", Config{Script: scene("storm"), Rate: 166}, ""},
+		{"too busy a storm", Config{Script: scene("storm"), Rate: 167}, "-rate 167 is too high for this script, which comes to 3 times as much: at most 166"},
 		{"infinite", Config{Script: minute, Rate: math.Inf(1)}, "-rate +Inf is too high"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -4,9 +4,11 @@ package load
 import (
 	"context"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/shop"
@@ -75,13 +77,26 @@ type Config struct {
 // answered: as customers do, it does not slow down because a service does.
 type Generator struct {
 	config Config
+	factor atomic.Uint64 // bits of a float64, how many times the rate orders come at
 
 	mu     sync.Mutex
 	counts Counts
 }
 
 // New returns a generator.
-func New(config Config) *Generator { return &Generator{config: config} }
+func New(config Config) *Generator {
+	g := &Generator{config: config}
+	g.Scale(1)
+	return g
+}
+
+// Scale makes orders come at the configured rate times the factor, which must be
+// positive, from the next order on. It may be called at any time.
+func (g *Generator) Scale(factor float64) { g.factor.Store(math.Float64bits(factor)) }
+
+func (g *Generator) interval() float64 {
+	return float64(time.Second) / (g.config.Rate * math.Float64frombits(g.factor.Load()))
+}
 
 // Counts returns what became of the orders that were answered so far. It may be
 // called at any time.
@@ -104,7 +119,11 @@ type schedule struct {
 
 // next returns when the next order is due, asked at the given time. That is in the
 // middle of an interval, so that a whole number of intervals holds as many orders.
-func (s *schedule) next(now time.Time) time.Time {
+// If the interval is another than before, the schedule begins anew.
+func (s *schedule) next(now time.Time, interval float64) time.Time {
+	if interval != s.interval {
+		s.interval, s.start, s.sent = interval, now, 0
+	}
 	due := func() time.Time { return s.start.Add(time.Duration((float64(s.sent) + 0.5) * s.interval)) }
 	if now.Sub(due()) > maxLate {
 		s.start, s.sent = now, 0
@@ -123,9 +142,9 @@ func (g *Generator) Run(ctx context.Context) {
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	due := schedule{interval: float64(time.Second) / g.config.Rate, start: time.Now()}
+	var due schedule
 	for number := uint64(1); ; number++ {
-		timer.Reset(time.Until(due.next(time.Now())))
+		timer.Reset(time.Until(due.next(time.Now(), g.interval())))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -76,9 +76,24 @@ func TestGraceEnds(t *testing.T) {
 	})
 }
 
+func TestScale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := generator(40, func(*http.Request) (*http.Response, error) { return answer(http.StatusCreated), nil })
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		time.AfterFunc(5*time.Second, func() { g.Scale(3) })
+		time.AfterFunc(10*time.Second, func() {
+			require.InDelta(t, 5*40+5*120, g.Counts().Orders(), 1)
+			g.Scale(0.5)
+		})
+		g.Run(ctx)
+		require.InDelta(t, 5*40+5*120+10*20, g.Counts().Orders(), 2)
+	})
+}
+
 func TestSchedule(t *testing.T) {
 	start := time.Now()
-	s := schedule{interval: float64(100 * time.Millisecond), start: start}
+	var s schedule
 	for _, step := range []struct{ now, due time.Duration }{
 		{0, 50 * time.Millisecond},
 		{50 * time.Millisecond, 150 * time.Millisecond},
@@ -88,8 +103,11 @@ func TestSchedule(t *testing.T) {
 		{time.Hour, time.Hour + 50*time.Millisecond},      // too late: goes on from there
 		{time.Hour, time.Hour + 150*time.Millisecond},
 	} {
-		require.Equal(t, step.due, s.next(start.Add(step.now)).Sub(start), "at %v", step.now)
+		require.Equal(t, step.due, s.next(start.Add(step.now), float64(100*time.Millisecond)).Sub(start), "at %v", step.now)
 	}
+	at := start.Add(time.Hour + 200*time.Millisecond)
+	require.Equal(t, at.Add(5*time.Millisecond), s.next(at, float64(10*time.Millisecond)), "another interval begins at once")
+	require.Equal(t, at.Add(15*time.Millisecond), s.next(at, float64(10*time.Millisecond)))
 }
 
 func TestResults(t *testing.T) {

@@ -311,7 +311,7 @@ func summary() *Summary {
 	}
 	return &Summary{
 		Start: start, Length: 60012 * time.Millisecond, Seed: 7,
-		Phases: []Phase{{"healthy", 0}, {"flaky", 8 * time.Second}, {"outage", 22 * time.Second}, {"recovery", 32 * time.Second}},
+		Phases: []Phase{{"outage", "healthy", 0}, {"outage", "flaky", 8 * time.Second}, {"outage", "outage", 22 * time.Second}, {"outage", "recovery", 32 * time.Second}},
 		Orders: orders(1471, 60, 57, 812),
 		Circuits: []Circuit{
 			{

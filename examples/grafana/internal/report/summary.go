@@ -31,8 +31,9 @@ type Summary struct {
 
 // Phase is when a phase of the script began.
 type Phase struct {
-	Name string
-	At   time.Duration
+	Scenario string // of which it is a part; empty if of none
+	Name     string
+	At       time.Duration
 }
 
 // Circuit is what happened at one circuit: as its breaker and its retry counted

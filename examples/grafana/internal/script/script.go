@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 	"time"
@@ -15,10 +16,22 @@ import (
 
 // Phase is one part of a script.
 type Phase struct {
-	Name   string
-	Text   string // what happens in it, for people
-	Length time.Duration
-	Faults map[string]fault.Fault // by service; a service that is not named has none
+	Scenario string // of which it is a part; empty if of none
+	Name     string
+	Text     string // what happens in it, for people
+	Length   time.Duration
+	Faults   map[string]fault.Fault // by service; a service that is not named has none
+
+	// Load is how many times the usual number of orders come in. Zero means 1.
+	Load float64
+}
+
+// LoadFactor returns Load, or 1 if it is zero.
+func (p Phase) LoadFactor() float64 {
+	if p.Load == 0 {
+		return 1
+	}
+	return p.Load
 }
 
 // Script is a list of phases, played in order.
@@ -27,40 +40,141 @@ type Script []Phase
 // noise is the fault of a service that is well: nothing is perfect.
 var noise = fault.Fault{Share: 0.004, Kinds: []fault.Kind{fault.Error, fault.Cut}}
 
-// well returns the faults of a shop without trouble, but for those given.
-func well(payment fault.Fault) map[string]fault.Fault {
-	return map[string]fault.Fault{"inventory": noise, "payment": payment, "shipping": noise}
+// but returns the faults of a shop that is well but for those given.
+func but(faults map[string]fault.Fault) map[string]fault.Fault {
+	all := map[string]fault.Fault{"inventory": noise, "payment": noise, "shipping": noise}
+	maps.Copy(all, faults)
+	return all
 }
 
-// phases are the phases a script is made of, with their lengths in [Outage].
-var phases = Script{
+// down are the ways in which a service fails that does nothing else.
+var down = []fault.Kind{fault.Error, fault.Cut, fault.Hang}
+
+// phases are the phases a script is made of, without their lengths.
+var phases = []Phase{
 	{
-		Name: "healthy", Length: 8 * time.Second,
+		Name:   "healthy",
 		Text:   "every service is well",
-		Faults: well(noise),
+		Faults: but(nil),
 	},
 	{
-		Name: "flaky", Length: 14 * time.Second,
+		Name: "flaky",
 		Text: "one request in five to payment fails",
-		Faults: well(fault.Fault{Share: 0.2, Kinds: []fault.Kind{
+		Faults: but(map[string]fault.Fault{"payment": {Share: 0.2, Kinds: []fault.Kind{
 			fault.Error, fault.Error, fault.Cut, fault.Cut, fault.Hang, fault.Overloaded,
-		}}),
+		}}}),
 	},
 	{
-		Name: "outage", Length: 20 * time.Second,
+		Name:   "outage",
 		Text:   "every request to payment fails",
-		Faults: well(fault.Fault{Share: 1, Kinds: []fault.Kind{fault.Error, fault.Cut, fault.Hang}}),
+		Faults: but(map[string]fault.Fault{"payment": {Share: 1, Kinds: down}}),
 	},
 	{
-		Name: "recovery", Length: 18 * time.Second,
-		Text:   "payment is well again",
-		Faults: well(noise),
+		Name:   "shaky",
+		Text:   "payment is back, but three requests in four still fail",
+		Faults: but(map[string]fault.Fault{"payment": {Share: 0.75, Kinds: down}}),
 	},
+	{
+		Name:   "slow",
+		Text:   "shipping answers well, but after 190ms instead of 9ms",
+		Faults: but(map[string]fault.Fault{"shipping": {Share: 1, Kinds: []fault.Kind{fault.Slow}, Delay: 180 * time.Millisecond}}),
+	},
+	{
+		Name:   "surge",
+		Text:   "twice as many orders, and four requests in five to shipping fail",
+		Load:   2,
+		Faults: but(map[string]fault.Fault{"shipping": {Share: 0.8, Kinds: down}}),
+	},
+	{
+		Name: "storm",
+		Text: "three times as many orders; payment fails as shipping does, inventory now and then",
+		Load: 3,
+		Faults: but(map[string]fault.Fault{
+			"inventory": {Share: 0.15, Kinds: []fault.Kind{fault.Error, fault.Cut}},
+			"payment":   {Share: 0.8, Kinds: down},
+			"shipping":  {Share: 0.8, Kinds: down},
+		}),
+	},
+	{
+		Name:   "recovery",
+		Text:   "every service is well again",
+		Faults: but(nil),
+	},
+}
+
+// Scenario is a script with a name.
+type Scenario struct {
+	Name   string
+	Text   string // what is to be seen in it, for people
+	Script Script
+}
+
+// scenarios are written as [Parse] reads them. Each takes a minute.
+var scenarios = []struct{ name, text, script string }{
+	{
+		"outage", "payment fails altogether: its circuit opens, rejects, probes, and closes",
+		"healthy=8s,flaky=14s,outage=20s,recovery=18s",
+	},
+	{
+		"flaky", "one request in five fails: retries save them, and no circuit opens",
+		"healthy=8s,flaky=40s,recovery=12s",
+	},
+	{
+		"slow", "nothing fails, but shipping takes its time: slow calls open its circuit",
+		"healthy=8s,slow=30s,recovery=22s",
+	},
+	{
+		"storm", "two services fail while orders pile up: what retries cost, and circuits save",
+		"healthy=8s,surge=14s,storm=18s,recovery=20s",
+	},
+	{
+		"recovery", "payment comes back half well: probes fail, the circuit opens anew, then closes",
+		"healthy=8s,outage=12s,shaky=20s,recovery=20s",
+	},
+}
+
+// All is the name of the scenario that is all others, one after the other.
+const All = "all"
+
+// Scenarios returns all scenarios, the last of which is [All]. The caller owns them.
+func Scenarios() []Scenario {
+	list := make([]Scenario, 0, len(scenarios)+1)
+	all := Scenario{Name: All, Text: "one after the other"}
+	for _, s := range scenarios {
+		parsed, err := Parse(s.script)
+		if err != nil {
+			panic(err) // a mistake in the table above, which every test would find
+		}
+		for i := range parsed {
+			parsed[i].Scenario = s.name
+		}
+		list = append(list, Scenario{s.name, s.text, parsed})
+		all.Script = append(all.Script, parsed...)
+	}
+	return append(list, all)
+}
+
+// Find returns the scenario of the given name. The error names those there are.
+func Find(name string) (Scenario, error) {
+	var names []string
+	for _, s := range Scenarios() {
+		if s.Name == name {
+			return s, nil
+		}
+		names = append(names, s.Name)
+	}
+	return Scenario{}, fmt.Errorf("there is no scenario %q; there are %s", name, and(names))
 }
 
 // Outage returns the script of a minute in which payment first fails now and then,
 // then altogether, and recovers.
-func Outage() Script { return append(Script(nil), phases...) }
+func Outage() Script {
+	s, err := Find("outage")
+	if err != nil {
+		panic(err) // it is in the table above
+	}
+	return s.Script
+}
 
 // Parse reads a script from a list such as "healthy=5s,outage=20s,recovery=15s".
 // Phases may be left out and repeated.
@@ -106,8 +220,22 @@ func Names() string {
 	for i, p := range phases {
 		names[i] = p.Name
 	}
+	return and(names)
+}
+
+// and writes names as people do: a, b and c.
+func and(names []string) string {
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+// Peak returns the highest load of all phases, as a factor.
+func (s Script) Peak() float64 {
+	peak := 1.0
+	for _, p := range s {
+		peak = max(peak, p.LoadFactor())
+	}
+	return peak
 }
 
 // Length returns how long all phases take together; negative if that cannot be

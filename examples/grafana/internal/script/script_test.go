@@ -32,6 +32,36 @@ func TestOutageTakesAMinute(t *testing.T) {
 	require.Equal(t, "healthy", Outage()[0].Name, "each caller has a script of his own")
 }
 
+func TestScenarios(t *testing.T) {
+	var sum time.Duration
+	var names []string
+	for _, s := range Scenarios() {
+		names = append(names, s.Name)
+		require.NotEmpty(t, s.Text)
+		if s.Name == All {
+			require.Equal(t, sum, s.Script.Length(), "one after the other")
+			continue
+		}
+		require.Equal(t, time.Minute, s.Script.Length(), s.Name)
+		require.Equal(t, "healthy", s.Script[0].Name)
+		require.Equal(t, "recovery", s.Script[len(s.Script)-1].Name, "the next one finds all well")
+		for _, p := range s.Script {
+			require.Equal(t, s.Name, p.Scenario)
+		}
+		sum += s.Script.Length()
+	}
+	require.Equal(t, []string{"outage", "flaky", "slow", "storm", "recovery", "all"}, names)
+
+	storm, err := Find("storm")
+	require.NoError(t, err)
+	require.InDelta(t, 3, storm.Script.Peak(), 0)
+	require.InDelta(t, 1, Outage().Peak(), 0)
+	require.InDelta(t, 1, Outage()[0].LoadFactor(), 0)
+
+	_, err = Find("hail")
+	require.EqualError(t, err, `there is no scenario "hail"; there are outage, flaky, slow, storm, recovery and all`)
+}
+
 func TestParse(t *testing.T) {
 	s, err := Parse("healthy=1s, outage = 1m30s,healthy=2s")
 	require.NoError(t, err)
@@ -44,7 +74,7 @@ func TestParse(t *testing.T) {
 		"":                       `"" is not of the form phase=duration`,
 		"healthy":                `"healthy" is not of the form phase=duration`,
 		"healthy=1s,":            `"" is not of the form phase=duration`,
-		"storm=1s":               `there is no phase "storm"; there are healthy, flaky, outage and recovery`,
+		"hail=1s":                `there is no phase "hail"; there are healthy, flaky, outage, shaky, slow, surge, storm and recovery`,
 		"healthy=1":              `"1" is not a duration such as 10s`,
 		"healthy=0s":             `phase "healthy" cannot take 0s`,
 		"outage=-3s":             `phase "outage" cannot take -3s`,

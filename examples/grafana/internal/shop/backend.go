@@ -45,7 +45,9 @@ func (b *backend) serve(w http.ResponseWriter, r *http.Request) {
 	attempt, _ := strconv.Atoi(r.Header.Get(AttemptHeader))
 	dice := fault.Dice(b.seed, b.name, order, attempt)
 
-	switch b.faults.Of(b.name).Draw(dice) {
+	present := b.faults.Of(b.name)
+	late := time.Duration(0)
+	switch present.Draw(dice) {
 	case fault.Error:
 		http.Error(w, "out of order", http.StatusInternalServerError)
 	case fault.Overloaded:
@@ -55,8 +57,11 @@ func (b *backend) serve(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // closes the connection, and is not logged
 	case fault.Hang:
 		<-r.Context().Done()
+	case fault.Slow:
+		late = present.Lateness()
+		fallthrough
 	default:
-		work(r, time.Duration((0.6+0.8*dice.Float64())*float64(b.latency)))
+		work(r, late+time.Duration((0.6+0.8*dice.Float64())*float64(b.latency)))
 		// An order is refused whatever the attempt.
 		if fault.Dice(b.seed, b.name, order, 0).Float64() < b.refuse {
 			http.Error(w, "refused", b.code)

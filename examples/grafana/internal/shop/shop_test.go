@@ -167,6 +167,21 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// A slow answer is a good one that comes late, and a failure if it comes too late.
+func TestSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := open(t, resilience.RetryConfig{})
+		_, _, usual := w.order(1)
+		w.faults.Set(map[string]fault.Fault{Payment: {Share: 1, Kinds: []fault.Kind{fault.Slow}}})
+		resp, _, took := w.order(1)
+		require.Equal(t, http.StatusCreated, resp.StatusCode)
+		require.Equal(t, fault.DefaultDelay, took-usual)
+		w.faults.Set(map[string]fault.Fault{Payment: {Share: 1, Kinds: []fault.Kind{fault.Slow}, Delay: time.Second}})
+		w.order(1)
+		require.Equal(t, []string{"", "", "timeout", "timeout", "timeout"}, w.attempts(Payment))
+	})
+}
+
 // The service sees as many requests as the retry makes, and their numbers: net/http
 // repeats none by itself, also where a connection breaks that was used before.
 func TestRequestsAreCounted(t *testing.T) {
