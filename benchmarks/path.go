@@ -153,12 +153,13 @@ func readyToSucceed(c *contestant, s settings) (*subject, error) {
 
 func readyToPace(c *contestant, s settings) (*subject, error) {
 	b := c.make(s)
+	steps := spins() // not in the loop: the first to ask waits for the calibration
 	return &subject{
 		contestant: c,
 		loop: func(n int) (other int, odd error) {
 			x := uint64(1)
 			for range n {
-				x = spin(x, spins())
+				x = spin(x, steps)
 				if o, err := b.calls(1, succeeding, nil); o != 0 {
 					other++
 					odd = err

@@ -3,10 +3,27 @@ package main
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
+
+// Whoever pays for something once, as for a calibration, must not pay for a reading
+// of the clock with each call ever after.
+func TestABatchIsNotCutShortByOneSlowCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		once := time.Second
+		s := &subject{contestant: &contestant{}, unit: 1, loop: func(n int) (int, error) {
+			time.Sleep(once + time.Duration(n)*time.Nanosecond)
+			once = 0
+			return 0, nil
+		}}
+		n, err := batchOf(s)
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, time.Duration(n)*time.Nanosecond, batch)
+	})
+}
 
 func TestMedian(t *testing.T) {
 	require.Equal(t, 3.0, median([]float64{3}))
