@@ -1,6 +1,6 @@
-// Package events is what circuit breakers and retries have to say: a struct for
-// each fact, sinks that receive them, and two consumers ready to use, a bounded
-// [Stream] to another goroutine and a [Log] of structured records.
+// Package events is what circuit breakers, retries and the other policies have to say:
+// a struct for each fact, sinks that receive them, and two consumers ready to use, a
+// bounded [Stream] to another goroutine and a [Log] of structured records.
 //
 // # Events
 //
@@ -22,6 +22,25 @@
 //	RetryScheduled    the next attempt waits this long
 //	RetryFinished     it ended, for this reason
 //
+// A bulkhead's life:
+//
+//	BulkheadCreated   it exists, with these limits
+//	BulkheadWaited    a call left its queue, after this long
+//	BulkheadRejected  a call was not run, for want of a slot
+//	BulkheadRetired   it was closed down
+//
+// Of timeouts, rate limits, fallbacks and hedges:
+//
+//	PolicyCreated     it exists
+//	TimedOut          work failed after its limit had passed
+//	RateLimited       a call had to wait, or was not run
+//	FellBack          a fallback stood in for work that failed
+//
+// A hedged operation:
+//
+//	HedgeAttemptStarted   an attempt begins, beside those that still run
+//	HedgeAttemptFinished  … and came to this; one of them may have won
+//
 // # Delivery
 //
 // A [Sink] is called synchronously, on the goroutine of the call that the event is
@@ -32,10 +51,15 @@
 //
 // For each call there is exactly one CallFinished or CallRejected, and for each
 // CallStarted exactly one CallFinished, however the work ends. For each RetryStarted
-// there is exactly one RetryFinished, and for each AttemptStarted one AttemptFinished.
+// there is exactly one RetryFinished, for each AttemptStarted one AttemptFinished, and
+// for each HedgeAttemptStarted one HedgeAttemptFinished, before the operation returns.
 // A sink that is not Enabled when a call or a retry begins is told nothing of it. The
 // other exception is a sink that panics in a …Started function: the call, or the
 // attempt, then does not begin and nothing more is told of it.
+//
+// The attempts of a hedged operation run side by side, and so do their sinks: the
+// first attempt's on the goroutine of the call, each other's on its own. A sink's panic
+// there reaches the caller as the work's does.
 //
 // The StateChanged events of one breaker arrive one at a time, in the order of
 // Generation and without gaps. So that a slow or reentrant sink can neither reorder
@@ -47,7 +71,8 @@
 // behind another that is being delivered.
 //
 // BreakerRetired is the last event of a breaker, but for those of calls that were
-// under way when it was closed. No StateChanged follows it.
+// under way when it was closed. No StateChanged follows it. The same holds for
+// BulkheadRetired.
 //
 // Recorders in package eventstest check this in any test, except for the order of
 // StateChanged and CallFinished, which one sink cannot tell.

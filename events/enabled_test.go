@@ -2,6 +2,7 @@ package events_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,7 +14,12 @@ func TestJoinedSinksAreEnabledIfOneIs(t *testing.T) {
 	calls := func(enabled func(context.Context) bool) events.Sink {
 		return events.Sink{CallFinished: func(context.Context, events.CallFinished) {}, Enabled: enabled}
 	}
-	rare := events.Sink{StateChanged: func(context.Context, events.StateChanged) {}}
+	rare := events.Sink{
+		StateChanged:    func(context.Context, events.StateChanged) {},
+		PolicyCreated:   func(context.Context, events.PolicyCreated) {},
+		BulkheadCreated: func(context.Context, events.BulkheadCreated) {},
+		BulkheadRetired: func(context.Context, events.BulkheadRetired) {},
+	}
 	yes := func(context.Context) bool { return true }
 	no := func(context.Context) bool { return false }
 
@@ -43,5 +49,20 @@ func TestJoinedSinksAreEnabledIfOneIs(t *testing.T) {
 			}
 			require.Equal(t, tt.want, joined.Enabled(t.Context()))
 		})
+	}
+}
+
+// Each kind that is told of a call or an operation asks Enabled, and no other does.
+func TestEnabledSpeaksForKindsOfCalls(t *testing.T) {
+	no := func(context.Context) bool { return false }
+	for _, k := range kinds {
+		rare := k.kind == events.KindPolicyCreated
+		for _, suffix := range []string{"Created", "Changed", "Rotated", "Retired"} {
+			rare = rare || strings.HasSuffix(k.kind.String(), suffix)
+		}
+		sink := with(k.kind, func(ctx context.Context, _ events.Event) context.Context { return ctx })
+		other := events.Sink{CallFinished: func(context.Context, events.CallFinished) {}, Enabled: no}
+		joined := events.Join(sink, other) // enabled as other is, or always for the sake of sink
+		require.Equal(t, rare, joined.Enabled != nil, k.kind)
 	}
 }

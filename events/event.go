@@ -19,6 +19,16 @@ const (
 	KindAttemptFinished
 	KindRetryScheduled
 	KindRetryFinished
+	KindPolicyCreated
+	KindTimedOut
+	KindBulkheadCreated
+	KindBulkheadWaited
+	KindBulkheadRejected
+	KindBulkheadRetired
+	KindRateLimited
+	KindFellBack
+	KindHedgeAttemptStarted
+	KindHedgeAttemptFinished
 
 	// KindCount is the number of kinds, the length of an array indexed by Kind.
 	KindCount = iota
@@ -28,6 +38,8 @@ var kindNames = [KindCount]string{
 	"BreakerCreated", "CallStarted", "CallFinished", "CallRejected",
 	"StateChanged", "WindowRotated", "BreakerRetired",
 	"RetryStarted", "AttemptStarted", "AttemptFinished", "RetryScheduled", "RetryFinished",
+	"PolicyCreated", "TimedOut", "BulkheadCreated", "BulkheadWaited", "BulkheadRejected", "BulkheadRetired",
+	"RateLimited", "FellBack", "HedgeAttemptStarted", "HedgeAttemptFinished",
 }
 
 // String returns the name of the event's type, such as "StateChanged".
@@ -38,21 +50,23 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
-// Event is implemented by the event structs of this package. Switch on the type for what an event says, on Kind for which it is.
+// Event is implemented by the event structs of this package. Switch on the type for
+// what an event says, on Kind for which it is.
 type Event interface {
 	Kind() Kind
 	About() Header
 	sealed()
 }
 
-// Header says which breaker or retry an event is about. Every event has one.
+// Header says which breaker, retry or other policy an event is about. Every event has
+// one.
 type Header struct {
-	// Name is the breaker's or the retry's name. Names need not be unique.
+	// Name is the policy's name. Names need not be unique.
 	Name string
 
-	// ID tells breakers of one name apart: unique in the process and never
-	// reused. It is 0 in the events of a retry, which are told apart by the
-	// context that RetryStarted derives.
+	// ID tells breakers of one name apart, and bulkheads: unique in the process and
+	// never reused. It is 0 in the events of other policies, which keep nothing that
+	// would have to be told apart; operations are by the context that …Started derives.
 	ID uint64
 }
 

@@ -41,10 +41,28 @@ func TestEachEventHasAHeader(t *testing.T) {
 		require.True(t, first.Anonymous, k.kind)
 		require.Equal(t, reflect.TypeFor[events.Header](), first.Type, k.kind)
 		want := payment
-		if k.kind >= events.KindRetryStarted {
+		if !hasID(k.kind) {
 			want = charge
 		}
 		require.Equal(t, want, k.event.About(), k.kind)
+	}
+}
+
+// hasID reports that events of kind k have an ID: those of breakers and bulkheads.
+func hasID(k events.Kind) bool {
+	return k <= events.KindBreakerRetired || k >= events.KindBulkheadCreated && k <= events.KindBulkheadRetired
+}
+
+func TestPolicyKinds(t *testing.T) {
+	for p, want := range map[events.PolicyKind]string{
+		events.PolicyTimeout:   "timeout",
+		events.PolicyRateLimit: "rate_limit",
+		events.PolicyFallback:  "fallback",
+		events.PolicyHedge:     "hedge",
+
+		events.PolicyKindCount: "unknown",
+	} {
+		require.Equal(t, want, p.String())
 	}
 }
 

@@ -25,6 +25,16 @@ var kinds = []struct {
 	{events.KindAttemptFinished, events.AttemptFinished{Header: charge}},
 	{events.KindRetryScheduled, events.RetryScheduled{Header: charge}},
 	{events.KindRetryFinished, events.RetryFinished{Header: charge}},
+	{events.KindPolicyCreated, events.PolicyCreated{Header: charge}},
+	{events.KindTimedOut, events.TimedOut{Header: charge}},
+	{events.KindBulkheadCreated, events.BulkheadCreated{Header: payment}},
+	{events.KindBulkheadWaited, events.BulkheadWaited{Header: payment}},
+	{events.KindBulkheadRejected, events.BulkheadRejected{Header: payment}},
+	{events.KindBulkheadRetired, events.BulkheadRetired{Header: payment}},
+	{events.KindRateLimited, events.RateLimited{Header: charge}},
+	{events.KindFellBack, events.FellBack{Header: charge}},
+	{events.KindHedgeAttemptStarted, events.HedgeAttemptStarted{Header: charge}},
+	{events.KindHedgeAttemptFinished, events.HedgeAttemptFinished{Header: charge}},
 }
 
 var (

@@ -26,12 +26,28 @@ type Sink struct {
 	RetryScheduled  func(ctx context.Context, e RetryScheduled)
 	RetryFinished   func(ctx context.Context, e RetryFinished)
 
-	// Enabled reports whether the sink wants to hear of a call or of a retried
-	// operation that is about to begin with ctx. If not, none of its events is told:
-	// not CallStarted, CallFinished and CallRejected, or for a retry none at all. Nil
-	// means yes, always. It is asked once for each, before the clock is read for them,
-	// so a sink whose destination may be absent costs next to nothing while it is.
-	// The events of a breaker itself, as StateChanged, are always told.
+	PolicyCreated func(ctx context.Context, e PolicyCreated)
+	TimedOut      func(ctx context.Context, e TimedOut)
+
+	BulkheadCreated  func(ctx context.Context, e BulkheadCreated)
+	BulkheadWaited   func(ctx context.Context, e BulkheadWaited)
+	BulkheadRejected func(ctx context.Context, e BulkheadRejected)
+	BulkheadRetired  func(ctx context.Context, e BulkheadRetired)
+
+	RateLimited func(ctx context.Context, e RateLimited)
+	FellBack    func(ctx context.Context, e FellBack)
+
+	HedgeAttemptStarted  func(ctx context.Context, e HedgeAttemptStarted) context.Context
+	HedgeAttemptFinished func(ctx context.Context, e HedgeAttemptFinished)
+
+	// Enabled reports whether the sink wants to hear of a call, or of a retried or
+	// hedged operation, that is about to begin with ctx. If not, none of its events is
+	// told: not CallStarted, CallFinished and CallRejected, or for a retry none at all.
+	// Nil means yes, always. It is asked once for each, before the clock is read for
+	// them, so a sink whose destination may be absent costs next to nothing while it
+	// is. What is told of a call only if it does not go smoothly, as TimedOut, asks
+	// when it comes to that. The events of a policy itself, as StateChanged, are
+	// always told.
 	Enabled func(ctx context.Context) bool
 }
 
@@ -43,8 +59,8 @@ type Sink struct {
 // A sink that panics does not keep an event from the sinks after it, except that
 // a panic in a …Started function ends the call before it has begun.
 //
-// The result is enabled if any of sinks is that has functions for calls or retries,
-// and then passes their events to all of them.
+// The result is enabled if any of sinks is that has functions for calls or
+// operations, and then passes their events to all of them.
 func Join(sinks ...Sink) Sink {
 	var joined Sink
 	for _, s := range sinks {
@@ -61,6 +77,16 @@ func Join(sinks ...Sink) Sink {
 		joined.AttemptFinished = both(joined.AttemptFinished, s.AttemptFinished)
 		joined.RetryScheduled = both(joined.RetryScheduled, s.RetryScheduled)
 		joined.RetryFinished = both(joined.RetryFinished, s.RetryFinished)
+		joined.PolicyCreated = both(joined.PolicyCreated, s.PolicyCreated)
+		joined.TimedOut = both(joined.TimedOut, s.TimedOut)
+		joined.BulkheadCreated = both(joined.BulkheadCreated, s.BulkheadCreated)
+		joined.BulkheadWaited = both(joined.BulkheadWaited, s.BulkheadWaited)
+		joined.BulkheadRejected = both(joined.BulkheadRejected, s.BulkheadRejected)
+		joined.BulkheadRetired = both(joined.BulkheadRetired, s.BulkheadRetired)
+		joined.RateLimited = both(joined.RateLimited, s.RateLimited)
+		joined.FellBack = both(joined.FellBack, s.FellBack)
+		joined.HedgeAttemptStarted = through(joined.HedgeAttemptStarted, s.HedgeAttemptStarted)
+		joined.HedgeAttemptFinished = both(joined.HedgeAttemptFinished, s.HedgeAttemptFinished)
 	}
 	return joined
 }
@@ -82,7 +108,10 @@ func either(a, b Sink) func(context.Context) bool {
 func (s *Sink) perCall() bool {
 	return s.CallStarted != nil || s.CallFinished != nil || s.CallRejected != nil ||
 		s.RetryStarted != nil || s.AttemptStarted != nil || s.AttemptFinished != nil ||
-		s.RetryScheduled != nil || s.RetryFinished != nil
+		s.RetryScheduled != nil || s.RetryFinished != nil ||
+		s.TimedOut != nil || s.BulkheadWaited != nil || s.BulkheadRejected != nil ||
+		s.RateLimited != nil || s.FellBack != nil ||
+		s.HedgeAttemptStarted != nil || s.HedgeAttemptFinished != nil
 }
 
 // both returns a function that calls first and then second, also when first panics.
@@ -132,6 +161,17 @@ func All(f func(ctx context.Context, e Event)) Sink {
 		AttemptFinished: boxed[AttemptFinished](f),
 		RetryScheduled:  boxed[RetryScheduled](f),
 		RetryFinished:   boxed[RetryFinished](f),
+
+		PolicyCreated:        boxed[PolicyCreated](f),
+		TimedOut:             boxed[TimedOut](f),
+		BulkheadCreated:      boxed[BulkheadCreated](f),
+		BulkheadWaited:       boxed[BulkheadWaited](f),
+		BulkheadRejected:     boxed[BulkheadRejected](f),
+		BulkheadRetired:      boxed[BulkheadRetired](f),
+		RateLimited:          boxed[RateLimited](f),
+		FellBack:             boxed[FellBack](f),
+		HedgeAttemptStarted:  boxedStart[HedgeAttemptStarted](f),
+		HedgeAttemptFinished: boxed[HedgeAttemptFinished](f),
 	}
 }
 

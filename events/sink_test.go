@@ -164,6 +164,17 @@ func counter(n *int) events.Sink {
 		AttemptFinished: func(context.Context, events.AttemptFinished) { *n++ },
 		RetryScheduled:  func(context.Context, events.RetryScheduled) { *n++ },
 		RetryFinished:   func(context.Context, events.RetryFinished) { *n++ },
+
+		PolicyCreated:        func(context.Context, events.PolicyCreated) { *n++ },
+		TimedOut:             func(context.Context, events.TimedOut) { *n++ },
+		BulkheadCreated:      func(context.Context, events.BulkheadCreated) { *n++ },
+		BulkheadWaited:       func(context.Context, events.BulkheadWaited) { *n++ },
+		BulkheadRejected:     func(context.Context, events.BulkheadRejected) { *n++ },
+		BulkheadRetired:      func(context.Context, events.BulkheadRetired) { *n++ },
+		RateLimited:          func(context.Context, events.RateLimited) { *n++ },
+		FellBack:             func(context.Context, events.FellBack) { *n++ },
+		HedgeAttemptStarted:  func(ctx context.Context, _ events.HedgeAttemptStarted) context.Context { *n++; return ctx },
+		HedgeAttemptFinished: func(context.Context, events.HedgeAttemptFinished) { *n++ },
 	}
 }
 
@@ -184,6 +195,16 @@ func deliverAll(ctx context.Context, s events.Sink, now time.Time) {
 	s.AttemptFinished(attempt, events.AttemptFinished{Header: charge, Attempt: 1, Err: errDown})
 	s.RetryScheduled(retry, events.RetryScheduled{Header: charge, Attempt: 2, Err: errDown})
 	s.RetryFinished(retry, events.RetryFinished{Header: charge, Reason: events.ReasonExhausted, Err: errDown})
+	s.PolicyCreated(ctx, events.PolicyCreated{Header: charge, Time: now})
+	s.TimedOut(ctx, events.TimedOut{Header: charge, Err: errDown})
+	s.BulkheadCreated(ctx, events.BulkheadCreated{Header: payment, Time: now})
+	s.BulkheadWaited(ctx, events.BulkheadWaited{Header: payment})
+	s.BulkheadRejected(ctx, events.BulkheadRejected{Header: payment, Reason: events.ReasonQueueFull})
+	s.BulkheadRetired(ctx, events.BulkheadRetired{Header: payment, Time: now})
+	s.RateLimited(ctx, events.RateLimited{Header: charge, Err: errDown})
+	s.FellBack(ctx, events.FellBack{Header: charge, Err: errDown, Outcome: events.OutcomeFailure, FallbackErr: errDown})
+	hedge := s.HedgeAttemptStarted(ctx, events.HedgeAttemptStarted{Header: charge, Attempt: 1})
+	s.HedgeAttemptFinished(hedge, events.HedgeAttemptFinished{Header: charge, Attempt: 1, Err: errDown})
 }
 
 func TestSinksAllocateNothing(t *testing.T) {

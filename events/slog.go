@@ -18,27 +18,39 @@ import (
 //
 // Messages, levels and keys are stable:
 //
-//	event            message                          level  attributes besides the name
-//	BreakerCreated   circuit breaker created          Info   error_threshold, volume_threshold,
-//	                                                         slow_call_threshold?, slow_call_duration?,
-//	                                                         sleep_window, half_open_requests,
-//	                                                         success_threshold, probe_timeout,
-//	                                                         window_size, bucket_count
-//	CallStarted      circuit breaker call started     Debug  state
-//	CallFinished     circuit breaker call finished    Debug  state, outcome, duration, panicked?,
-//	                                                         stale?, error?
-//	CallRejected     circuit breaker call rejected    Debug  state, retry_after?
-//	StateChanged     circuit breaker state changed    Warn   from, to, reason, generation, elapsed,
-//	                 (to anything but open:           Info)  counts, failure_ratio, retry_after?
-//	WindowRotated    circuit breaker window rotated   Debug  counts, failure_ratio
-//	BreakerRetired   circuit breaker retired          Info
-//	RetryStarted     retry started                    Debug  max_attempts
-//	AttemptStarted   retry attempt started            Debug  attempt, delay
-//	AttemptFinished  retry attempt finished           Debug  attempt, outcome, decision, duration,
-//	                                                         panicked?, error?
-//	RetryScheduled   retry scheduled                  Debug  attempt, delay, server_asked?, error?
-//	RetryFinished    retry finished                   Debug  outcome, reason, attempts, duration,
-//	                 (gave up:                        Warn)  delay, error?
+//	event                 message                          level  attributes besides the name
+//	BreakerCreated        circuit breaker created          Info   error_threshold, volume_threshold,
+//	                                                              slow_call_threshold?, slow_call_duration?,
+//	                                                              sleep_window, half_open_requests,
+//	                                                              success_threshold, probe_timeout,
+//	                                                              window_size, bucket_count
+//	CallStarted           circuit breaker call started     Debug  state
+//	CallFinished          circuit breaker call finished    Debug  state, outcome, duration, panicked?,
+//	                                                              stale?, error?
+//	CallRejected          circuit breaker call rejected    Debug  state, retry_after?
+//	StateChanged          circuit breaker state changed    Warn   from, to, reason, generation, elapsed,
+//	                      (to anything but open:           Info)  counts, failure_ratio, retry_after?
+//	WindowRotated         circuit breaker window rotated   Debug  counts, failure_ratio
+//	BreakerRetired        circuit breaker retired          Info
+//	RetryStarted          retry started                    Debug  max_attempts
+//	AttemptStarted        retry attempt started            Debug  attempt, delay
+//	AttemptFinished       retry attempt finished           Debug  attempt, outcome, decision, duration,
+//	                                                              panicked?, error?
+//	RetryScheduled        retry scheduled                  Debug  attempt, delay, server_asked?, error?
+//	RetryFinished         retry finished                   Debug  outcome, reason, attempts, duration,
+//	                      (gave up:                        Warn)  delay, error?
+//	PolicyCreated         policy created                   Debug  policy
+//	TimedOut              call timed out                   Debug  limit, duration, error
+//	BulkheadCreated       bulkhead created                 Info   max_concurrent, max_queue
+//	BulkheadWaited        bulkhead call waited             Debug  outcome, duration
+//	BulkheadRejected      bulkhead call rejected           Debug  reason
+//	BulkheadRetired       bulkhead retired                 Info
+//	RateLimited           call rate limited                Debug  outcome, duration, error?
+//	FellBack              fallback used                    Debug  outcome, replaced, panicked?, error?
+//	                      (failed too:                     Warn)
+//	HedgeAttemptStarted   hedge attempt started            Debug  attempt, delay
+//	HedgeAttemptFinished  hedge attempt finished           Debug  attempt, outcome, won?, duration,
+//	                                                              panicked?, error?
 //
 // A retry gave up if its reason is exhausted, deadline, retry_after_too_long,
 // budget_exhausted or panic. The others are no news to whom they concern: the
@@ -46,16 +58,17 @@ import (
 // breaker rejected it, which has told of its state already.
 //
 // The first attributes of a breaker's records are breaker, its name, and breaker_id,
-// its ID; the first of a retry's is retry, its name. Attributes with a question mark
-// are left out when they are zero, nil or false. Of the values,
+// its ID; a bulkhead's are bulkhead and bulkhead_id. The first of the others is the
+// name, under retry, timeout, rate_limit, fallback or hedge. Attributes with a question
+// mark are left out when they are zero, nil or false. Of the values,
 //
 //   - state, from and to are spelled as by [Status]: "closed", "open", "half_open",
 //     "forced_open", "forced_closed"; the state of a call that ran is never forced_closed;
 //   - outcome is spelled as by [Outcome], reason and decision are a [Reason];
-//   - duration, delay, elapsed, retry_after, sleep_window, probe_timeout, window_size
-//     and slow_call_duration are durations;
+//   - duration, delay, limit, elapsed, retry_after, sleep_window, probe_timeout,
+//     window_size and slow_call_duration are durations;
 //   - counts is a group of success, failure, ignored and slow;
-//   - error is the error value itself.
+//   - error is the error value itself, and replaced the one that a fallback stood in for.
 //
 // A record has the event's Time, or the present time for events without one, and no
 // source location. The context goes to the handler. What the handler returns is lost,
@@ -75,6 +88,17 @@ func Log(l *slog.Logger) Sink {
 		AttemptFinished: to.attemptFinished,
 		RetryScheduled:  to.retryScheduled,
 		RetryFinished:   to.retryFinished,
+
+		PolicyCreated:        to.policyCreated,
+		TimedOut:             to.timedOut,
+		BulkheadCreated:      to.bulkheadCreated,
+		BulkheadWaited:       to.bulkheadWaited,
+		BulkheadRejected:     to.bulkheadRejected,
+		BulkheadRetired:      to.bulkheadRetired,
+		RateLimited:          to.rateLimited,
+		FellBack:             to.fellBack,
+		HedgeAttemptStarted:  to.hedgeAttemptStarted,
+		HedgeAttemptFinished: to.hedgeAttemptFinished,
 	}
 }
 

@@ -106,6 +106,33 @@ var logged = []struct {
 	{events.RetryFinished{Header: charge, Attempts: 1, Reason: events.ReasonSuccess},
 		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="retry finished" retry=charge outcome=success reason=success ` +
 			`attempts=1 duration=0s delay=0s`},
+
+	{events.PolicyCreated{Header: charge, Time: at, Policy: events.PolicyRateLimit},
+		`time=2026-07-01T12:30:00.000Z level=DEBUG msg="policy created" rate_limit=charge policy=rate_limit`},
+	{events.TimedOut{Header: charge, Limit: time.Second, Duration: 1500 * time.Millisecond, Err: errDown},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="call timed out" timeout=charge limit=1s duration=1.5s error=down`},
+	{events.BulkheadCreated{Header: payment, Time: at, MaxConcurrent: 10, MaxQueue: 5},
+		`time=2026-07-01T12:30:00.000Z level=INFO msg="bulkhead created" bulkhead=payment bulkhead_id=7 max_concurrent=10 max_queue=5`},
+	{events.BulkheadWaited{Header: payment, Duration: time.Second, Outcome: events.OutcomeIgnored},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="bulkhead call waited" bulkhead=payment bulkhead_id=7 outcome=ignored duration=1s`},
+	{events.BulkheadRejected{Header: payment, Reason: events.ReasonQueueFull},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="bulkhead call rejected" bulkhead=payment bulkhead_id=7 reason=queue_full`},
+	{events.BulkheadRetired{Header: payment, Time: at},
+		`time=2026-07-01T12:30:00.000Z level=INFO msg="bulkhead retired" bulkhead=payment bulkhead_id=7`},
+	{events.RateLimited{Header: charge, Duration: time.Second, Outcome: events.OutcomeRejected, Err: errDown},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="call rate limited" rate_limit=charge outcome=rejected duration=1s error=down`},
+	{events.RateLimited{Header: charge, Outcome: events.OutcomeRejected},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="call rate limited" rate_limit=charge outcome=rejected duration=0s`},
+	{events.FellBack{Header: charge, Err: errDown},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="fallback used" fallback=charge outcome=success replaced=down`},
+	{events.FellBack{Header: charge, Err: errDown, Outcome: events.OutcomeFailure, FallbackErr: errDown, Panicked: true},
+		`time=2000-01-01T00:00:00.000Z level=WARN msg="fallback used" fallback=charge outcome=failure replaced=down panicked=true error=down`},
+	{events.HedgeAttemptStarted{Header: charge, Attempt: 2, Delay: 150 * time.Millisecond},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="hedge attempt started" hedge=charge attempt=2 delay=150ms`},
+	{events.HedgeAttemptFinished{Header: charge, Attempt: 2, Duration: time.Second, Won: true},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="hedge attempt finished" hedge=charge attempt=2 outcome=success won=true duration=1s`},
+	{events.HedgeAttemptFinished{Header: charge, Attempt: 1, Outcome: events.OutcomeFailure, Err: errDown, Panicked: true},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="hedge attempt finished" hedge=charge attempt=1 outcome=failure duration=0s panicked=true error=down`},
 }
 
 // text returns a logger from the given level on, and where it writes.
@@ -168,10 +195,10 @@ func TestLogDocumentsItsRecords(t *testing.T) {
 	// A row begins with the kind; where that column is empty the row above goes on.
 	type row struct{ level, attrs string }
 	rows := map[string]*row{}
-	columns := regexp.MustCompile(`^\t(.{15})  (.{31})  (.{5})(?:  (.*))?$`)
+	columns := regexp.MustCompile(`^\t(.{20})  (.{31})  (.{5})(?:  (.*))?$`)
 	var last *row
 	for line := range strings.Lines(doc) {
-		m := columns.FindStringSubmatch(strings.TrimRight(line, "\n") + strings.Repeat(" ", max(0, 57-len(line))))
+		m := columns.FindStringSubmatch(strings.TrimRight(line, "\n") + strings.Repeat(" ", max(0, 62-len(line))))
 		if m == nil {
 			continue
 		}
@@ -188,7 +215,7 @@ func TestLogDocumentsItsRecords(t *testing.T) {
 	for _, tt := range logged {
 		var buf bytes.Buffer
 		deliver(t.Context(), events.Log(slog.New(slog.NewTextHandler(&buf, &slog.HandlerOptions{Level: slog.LevelDebug}))), tt.event)
-		record := regexp.MustCompile(`level=(\w+) msg="?([a-z ]+?)"? (?:breaker=payment breaker_id=7|retry=charge)(.*)\n`).FindStringSubmatch(buf.String())
+		record := regexp.MustCompile(`level=(\w+) msg="?([a-z ]+?)"? (?:(?:breaker|bulkhead)=payment (?:breaker|bulkhead)_id=7|(?:retry|timeout|rate_limit|fallback|hedge)=charge)(.*)\n`).FindStringSubmatch(buf.String())
 		require.NotNil(t, record, buf.String())
 		kind := tt.event.Kind().String()
 		documented := rows[kind+": "+record[2]]

@@ -39,7 +39,8 @@ func NewStream(capacity int) *Stream {
 // Sink returns a sink that puts events of the given kinds into the stream, or of
 // every kind if none is given. Its functions for other kinds are nil, so that who
 // follows only state changes pays nothing for the calls in between, and cannot
-// lose one to them. The contexts the events come with are not kept.
+// lose one to them. The contexts the events come with are not kept, but for the one
+// that is part of a [HedgeAttemptStarted].
 //
 // A stream may have many sinks and serve many breakers and retries.
 func (s *Stream) Sink(kinds ...Kind) Sink {
@@ -74,6 +75,26 @@ func (s *Stream) Sink(kinds ...Kind) Sink {
 			sink.RetryScheduled = all.RetryScheduled
 		case KindRetryFinished:
 			sink.RetryFinished = all.RetryFinished
+		case KindPolicyCreated:
+			sink.PolicyCreated = all.PolicyCreated
+		case KindTimedOut:
+			sink.TimedOut = all.TimedOut
+		case KindBulkheadCreated:
+			sink.BulkheadCreated = all.BulkheadCreated
+		case KindBulkheadWaited:
+			sink.BulkheadWaited = all.BulkheadWaited
+		case KindBulkheadRejected:
+			sink.BulkheadRejected = all.BulkheadRejected
+		case KindBulkheadRetired:
+			sink.BulkheadRetired = all.BulkheadRetired
+		case KindRateLimited:
+			sink.RateLimited = all.RateLimited
+		case KindFellBack:
+			sink.FellBack = all.FellBack
+		case KindHedgeAttemptStarted:
+			sink.HedgeAttemptStarted = all.HedgeAttemptStarted
+		case KindHedgeAttemptFinished:
+			sink.HedgeAttemptFinished = all.HedgeAttemptFinished
 		}
 	}
 	return sink

@@ -18,8 +18,8 @@ import (
 // Recorder is a sink that keeps the events it receives and fails its test if
 // their delivery breaks the contract of package events:
 //
-//   - An event has a context, the Name and ID of its breaker, or the Name of its
-//     retry and no ID; where it has a Time it is not zero, and no duration is negative.
+//   - An event has a context, the Name and ID of its breaker or bulkhead, or the Name of
+//     its retry or other policy and no ID; where it has a Time it is not zero, and no duration is negative.
 //   - BreakerCreated is a breaker's first event, comes once and has a Snapshot.
 //     After BreakerRetired, which comes once, there are only events of calls that
 //     were under way: no StateChanged, no WindowRotated without a call, and no
@@ -47,6 +47,18 @@ import (
 //     after one attempt and [events.ReasonSuccessAfterRetry] only after several, and
 //     these two with OutcomeSuccess and no others. Its Delay is part of its Duration.
 //     Nothing of the operation comes after it.
+//   - BulkheadCreated is a bulkhead's first event, comes once and has a Snapshot. After
+//     BulkheadRetired, which comes once, no goroutine that told of it tells that the
+//     queue is full. Waits end in success, rejected or ignored, those for a rate limit
+//     too.
+//   - TimedOut and FellBack have an Err. TimedOut's Duration is at least its Limit, and
+//     FellBack has a FallbackErr if its Outcome is a failure, unless it Panicked.
+//   - Each HedgeAttemptStarted is followed by exactly one HedgeAttemptFinished, with the
+//     context derived, the same Name and the same Attempt. Attempts are numbered from 1
+//     without gap; each but the first has as Previous the context of the one before,
+//     and does not begin in it. At most one attempt of an operation Won, and that with
+//     a success.
+//   - Timeouts, rate limits, fallbacks and hedges have no ID.
 //
 // [New] makes one. A Recorder is safe for concurrent use, has no goroutine, waits
 // for nothing and works inside the bubbles of package testing/synctest. An event costs
@@ -56,9 +68,10 @@ import (
 type Recorder struct {
 	t testing.TB
 
-	mu         sync.Mutex // guards the fields below, and all of breaker, call, operation and attempt
+	mu         sync.Mutex // guards the fields below, and all that the files beside this one keep
 	seen       []events.Event
 	breakers   map[uint64]*breaker
+	bulkheads  map[uint64]*bulkhead
 	begun      map[begun]uint64 // and not finished; the value is the order of beginning
 	begins     uint64
 	violations []string // found and not yet reported
@@ -77,9 +90,10 @@ type begun interface{ unfinished() (subject, what string) }
 func New(t testing.TB) *Recorder {
 	t.Helper()
 	r := &Recorder{
-		t:        t,
-		breakers: make(map[uint64]*breaker),
-		begun:    make(map[begun]uint64),
+		t:         t,
+		breakers:  make(map[uint64]*breaker),
+		bulkheads: make(map[uint64]*bulkhead),
+		begun:     make(map[begun]uint64),
 	}
 	t.Cleanup(r.Check)
 	return r
@@ -171,6 +185,17 @@ func (r *Recorder) Sink(then ...events.Sink) events.Sink {
 		AttemptFinished: r.attemptFinished,
 		RetryScheduled:  r.retryScheduled,
 		RetryFinished:   r.retryFinished,
+
+		PolicyCreated:        r.policyCreated,
+		TimedOut:             r.timedOut,
+		BulkheadCreated:      r.bulkheadCreated,
+		BulkheadWaited:       r.bulkheadWaited,
+		BulkheadRejected:     r.bulkheadRejected,
+		BulkheadRetired:      r.bulkheadRetired,
+		RateLimited:          r.rateLimited,
+		FellBack:             r.fellBack,
+		HedgeAttemptStarted:  r.hedgeAttemptStarted,
+		HedgeAttemptFinished: r.hedgeAttemptFinished,
 	}, after)
 }
 
@@ -217,11 +242,7 @@ func (r *Recorder) begin(b begun) {
 
 // violate notes what is wrong with e. violate requires r.mu.
 func (r *Recorder) violate(e events.Event, format string, args ...any) {
-	subject := breakerSubject(e.About())
-	if e.Kind() >= events.KindRetryStarted { // the breaker's kinds come first
-		subject = retrySubject(e.About())
-	}
-	r.violation(subject, e.Kind().String()+": "+fmt.Sprintf(format, args...))
+	r.violation(subject(e), e.Kind().String()+": "+fmt.Sprintf(format, args...))
 }
 
 // violation notes what is wrong with subject. violation requires r.mu.

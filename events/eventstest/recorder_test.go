@@ -131,6 +131,29 @@ func (f feed) end(ctx context.Context, n int, r events.Reason) {
 	f.RetryFinished(ctx, e)
 }
 
+func (f feed) bulkhead(h events.Header) {
+	f.BulkheadCreated(f.ctx, events.BulkheadCreated{Header: h, Time: now, MaxConcurrent: 1, Snapshot: func() events.BulkheadSnapshot {
+		return events.BulkheadSnapshot{}
+	}})
+}
+
+// hedge begins attempt n in ctx, that of the operation.
+func (f feed) hedge(ctx context.Context, n int, previous context.Context) context.Context {
+	e := events.HedgeAttemptStarted{Header: charge, Attempt: n, Previous: previous}
+	if n > 1 {
+		e.Delay = time.Second
+	}
+	return f.HedgeAttemptStarted(ctx, e)
+}
+
+func (f feed) win(ctx context.Context, n int) {
+	f.HedgeAttemptFinished(ctx, events.HedgeAttemptFinished{Header: charge, Attempt: n, Won: true})
+}
+
+func (f feed) lose(ctx context.Context, n int) {
+	f.HedgeAttemptFinished(ctx, events.HedgeAttemptFinished{Header: charge, Attempt: n, Outcome: events.OutcomeIgnored, Err: context.Canceled})
+}
+
 // elsewhere runs fn on a goroutine of its own.
 func elsewhere(fn func()) {
 	var wg sync.WaitGroup
@@ -235,6 +258,32 @@ var kept = []struct {
 		f.end(inner, 1, events.ReasonSuccess)
 		f.decide(attempt, 1, events.ReasonSuccess)
 		f.end(outer, 1, events.ReasonSuccess)
+	}},
+	{"policies and a bulkhead", func(f feed) {
+		f.PolicyCreated(f.ctx, events.PolicyCreated{Header: charge, Time: now, Policy: events.PolicyHedge})
+		f.TimedOut(f.ctx, events.TimedOut{Header: charge, Limit: time.Second, Duration: time.Second, Err: errDown})
+		f.bulkhead(payment)
+		f.BulkheadWaited(f.ctx, events.BulkheadWaited{Header: payment, Outcome: events.OutcomeIgnored})
+		f.BulkheadRejected(f.ctx, events.BulkheadRejected{Header: payment, Reason: events.ReasonQueueFull})
+		f.BulkheadRetired(f.ctx, events.BulkheadRetired{Header: payment, Time: now})
+		f.BulkheadRejected(f.ctx, events.BulkheadRejected{Header: payment, Reason: events.ReasonMaxWait})
+		elsewhere(func() {
+			f.BulkheadRejected(f.ctx, events.BulkheadRejected{Header: payment, Reason: events.ReasonQueueFull})
+		})
+		f.RateLimited(f.ctx, events.RateLimited{Header: charge, Outcome: events.OutcomeRejected})
+		f.FellBack(f.ctx, events.FellBack{Header: charge, Err: errDown})
+		f.FellBack(f.ctx, events.FellBack{Header: charge, Err: errDown, Outcome: events.OutcomeFailure, FallbackErr: errDown})
+		f.FellBack(f.ctx, events.FellBack{Header: charge, Err: errDown, Outcome: events.OutcomeFailure, Panicked: true})
+	}},
+	{"hedges, one within another, that end when they like", func(f feed) {
+		first := f.hedge(f.ctx, 1, nil)
+		second := f.hedge(f.ctx, 2, first)
+		inner := f.hedge(second, 1, nil)
+		f.lose(first, 1)
+		f.win(inner, 1)
+		third := f.hedge(f.ctx, 3, second)
+		f.win(third, 3)
+		f.lose(second, 2)
 	}},
 }
 
@@ -687,6 +736,71 @@ var broken = []struct {
 		`retry "charge": RetryFinished: its Outcome is failure, and its Reason "success"`,
 		`retry "charge": RetryFinished: its Reason is "success" after 0 attempts`,
 		`retry "charge": RetryFinished: its Reason is "success_after_retry" after 1 attempts`,
+	}},
+	{"policies that do not fit", func(f feed) {
+		f.PolicyCreated(f.ctx, events.PolicyCreated{Header: payment, Policy: events.PolicyKindCount})
+		f.TimedOut(f.ctx, events.TimedOut{Header: charge, Limit: time.Second})
+		f.RateLimited(f.ctx, events.RateLimited{Header: charge, Duration: -1, Outcome: events.OutcomeFailure})
+		f.FellBack(f.ctx, events.FellBack{Header: charge, Outcome: events.OutcomeFailure})
+		f.FellBack(f.ctx, events.FellBack{Header: charge, Err: errDown, Panicked: true})
+	}, []string{
+		`unknown "payment": PolicyCreated: its ID is 7: such a policy has none`,
+		`unknown "payment": PolicyCreated: its Time is zero`,
+		`unknown "payment": PolicyCreated: its Policy is 4, which is none`,
+		`timeout "charge": TimedOut: its Duration of 0s is not beyond its Limit of 1s`,
+		`timeout "charge": TimedOut: it has no Err`,
+		`rate_limit "charge": RateLimited: its Duration is negative: -1ns`,
+		`rate_limit "charge": RateLimited: its Outcome is failure: a wait ends in success, rejected or ignored`,
+		`fallback "charge": FellBack: it has no Err`,
+		`fallback "charge": FellBack: its Outcome is failure, and its FallbackErr <nil>`,
+		`fallback "charge": FellBack: it panicked, and has Outcome success and Err <nil>, want failure and nil`,
+	}},
+	{"a bulkhead without birth, born twice, dead twice", func(f feed) {
+		f.BulkheadWaited(f.ctx, events.BulkheadWaited{Header: payment, Outcome: events.OutcomeFailure})
+		f.BulkheadCreated(f.ctx, events.BulkheadCreated{Header: events.Header{Name: "other", ID: 7}, Time: now})
+		f.BulkheadRetired(f.ctx, events.BulkheadRetired{Header: payment, Time: now})
+		f.BulkheadRetired(f.ctx, events.BulkheadRetired{Header: payment, Time: now})
+		f.BulkheadRejected(f.ctx, events.BulkheadRejected{Header: payment, Reason: events.ReasonQueueFull})
+		f.BulkheadRejected(f.ctx, events.BulkheadRejected{Header: payment})
+		f.BulkheadWaited(f.ctx, events.BulkheadWaited{Header: charge})
+	}, []string{
+		`bulkhead "payment" (ID 7): BulkheadWaited: comes before BulkheadCreated`,
+		`bulkhead "payment" (ID 7): BulkheadWaited: its Outcome is failure: a wait ends in success, rejected or ignored`,
+		`bulkhead "other" (ID 7): BulkheadCreated: comes a second time, or is not the bulkhead's first event`,
+		`bulkhead "other" (ID 7): BulkheadCreated: its Name is not "payment", as in the bulkhead's first event`,
+		`bulkhead "other" (ID 7): BulkheadCreated: its limits are 0 and 0`,
+		`bulkhead "other" (ID 7): BulkheadCreated: its Snapshot is nil`,
+		`bulkhead "payment" (ID 7): BulkheadRetired: comes a second time`,
+		`bulkhead "payment" (ID 7): BulkheadRejected: comes after BulkheadRetired`,
+		`bulkhead "payment" (ID 7): BulkheadRejected: its Reason is ""`,
+		`bulkhead "charge" (ID 0): BulkheadWaited: its ID is 0`,
+		`bulkhead "charge" (ID 0): BulkheadWaited: comes before BulkheadCreated`,
+	}},
+	{"hedges that do not fit", func(f feed) {
+		first := f.HedgeAttemptStarted(f.ctx, events.HedgeAttemptStarted{Header: charge, Attempt: 1, Delay: 1})
+		within := f.hedge(first, 2, first)
+		fourth := f.hedge(f.ctx, 4, within)
+		f.hedge(f.ctx, 2, nil)
+		f.win(first, 1)
+		f.win(first, 1)
+		f.win(within, 2)
+		f.HedgeAttemptFinished(fourth, events.HedgeAttemptFinished{Header: charge, Attempt: 3, Outcome: events.OutcomeFailure, Err: errDown, Won: true})
+		f.win(f.ctx, 1)
+		f.HedgeAttemptFinished(fourth, events.HedgeAttemptFinished{Header: events.Header{Name: "other"}, Attempt: 4})
+	}, []string{
+		`hedge "charge": HedgeAttemptStarted: the first attempt has a Delay of 1ns or a Previous`,
+		`hedge "charge": HedgeAttemptStarted: attempt 2 begins in the context of attempt 1`,
+		`hedge "charge": HedgeAttemptStarted: its Attempt is 4, want 3`,
+		`hedge "charge": HedgeAttemptStarted: its Previous does not come from a HedgeAttemptStarted of this hedge`,
+		`hedge "charge": HedgeAttemptStarted: its Attempt is 2, want 1`,
+		`hedge "charge": HedgeAttemptFinished: comes a second time for attempt 1`,
+		`hedge "charge": HedgeAttemptFinished: attempt 2 won, and so did attempt 1`,
+		`hedge "charge": HedgeAttemptFinished: its Attempt is 3, and 4 in HedgeAttemptStarted`,
+		`hedge "charge": HedgeAttemptFinished: it won, and its Outcome is failure`,
+		`hedge "charge": HedgeAttemptFinished: attempt 3 won, and so did attempt 2`,
+		`hedge "charge": HedgeAttemptFinished: its context does not come from a HedgeAttemptStarted`,
+		`hedge "other": HedgeAttemptFinished: its context comes from the HedgeAttemptStarted of hedge "charge"`,
+		`hedge "charge": HedgeAttemptStarted 2 without HedgeAttemptFinished`,
 	}},
 }
 
