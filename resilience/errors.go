@@ -158,6 +158,19 @@ func (e *RetryError) Unwrap() []error {
 	return errs
 }
 
+// Timeout reports whether the context's deadline ended the retry, or the last attempt's
+// error is a timeout, as [net.Error] and [os.IsTimeout] understand it.
+func (e *RetryError) Timeout() bool {
+	if e.Reason == events.ReasonDeadline {
+		return true
+	}
+	t, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](e.Last())
+	return ok && t.Timeout()
+}
+
 // ErrorType returns the type of the last attempt's error. See [events.ErrorType].
 func (e *RetryError) ErrorType() string { return events.ErrorType(e.Last()) }
 
@@ -212,8 +225,9 @@ type retryAfterError struct {
 func (e *retryAfterError) RetryAfter() time.Duration { return e.after }
 
 // isPlain reports whether err is nothing but itself: it wraps no error, has no
-// opinion on which it is and does not say when to come back, so that comparing it
-// says all that errors.Is and errors.As could find out, at a fraction of the price.
+// opinion on which it is, does not say when to come back and holds nothing, so that
+// comparing it says all that errors.Is and errors.As could find out, at a fraction of
+// the price.
 // Most errors of a failing dependency are plain, and an outage is no time to be slow.
 func isPlain(err error) bool {
 	switch err.(type) { //nolint:errorlint // it asks about the error itself
@@ -221,7 +235,8 @@ func isPlain(err error) bool {
 		interface{ Unwrap() []error },
 		interface{ Is(error) bool },
 		interface{ As(any) bool },
-		interface{ RetryAfter() time.Duration }:
+		interface{ RetryAfter() time.Duration },
+		interface{ Discard() }:
 		return false
 	default:
 		return true

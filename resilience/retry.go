@@ -117,6 +117,11 @@ func (v *validation) atLeastZero(field string, d time.Duration) {
 // attempt that is not to be retried comes back as it is: one that is [Permanent] or
 // refused by RetryIf, a breaker's rejection, or that of the caller's own context. If
 // ctx is done already, fn is not run and ctx's error comes back.
+//
+// An error that holds something, such as a response and with it a connection, may have
+// a method Discard(). It is called once, also where the error is wrapped, when another
+// attempt is to follow and before the wait for it. What an attempt returned that was
+// the last keeps what it holds.
 func Retry(ctx context.Context, config *RetryConfig, fn func() error) error {
 	if fn == nil {
 		panic("resilience: Retry of a nil function")
@@ -283,6 +288,7 @@ func goOn(ctx context.Context, config *RetryConfig, w work, err error) error {
 		if !r.decide(ctx, n, err) {
 			return r.end(n, err)
 		}
+		r.discard(err)
 		// Without a wait nothing has happened since decide looked at ctx, unless
 		// RetryIf did something.
 		if (r.delay >= shortest || config.RetryIf != nil) && !r.wait(ctx) {
@@ -306,6 +312,7 @@ type retrying struct {
 	inside bool          // the context ended during the attempt, not after it
 	delay  time.Duration // the wait before the next attempt
 	asked  bool          // delay is what the error asked for
+	plain  bool          // isPlain of the error
 
 	first  [4]error      // errors of the first attempts: few retries fail more often
 	more   []error       // those of the others
@@ -385,7 +392,7 @@ func (r *retrying) elapsed() time.Duration {
 // refusal returns why err is not to be retried, empty if it is.
 func (r *retrying) refusal(err error) events.Reason {
 	var permanent, rejected, ignored bool
-	if isPlain(err) {
+	if r.plain = isPlain(err); r.plain {
 		rejected = err == ErrCircuitBreakerOpen //nolint:errorlint // it wraps nothing
 	} else {
 		permanent, rejected, ignored = isPermanent(err), is(err, ErrCircuitBreakerOpen), isIgnored(err)
@@ -402,6 +409,20 @@ func (r *retrying) refusal(err error) events.Reason {
 	default:
 		return events.ReasonNotRetryable
 	}
+}
+
+// discard tells err that another attempt follows, if it wants to know: see [Retry].
+func (r *retrying) discard(err error) {
+	if r.plain {
+		return
+	}
+	find(err, func(err error) bool {
+		x, ok := err.(interface{ Discard() })
+		if ok {
+			x.Discard()
+		}
+		return ok
+	})
 }
 
 func endReason(ctxErr error) events.Reason {

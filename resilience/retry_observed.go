@@ -64,6 +64,7 @@ func (r *observedRetry) run(ctx context.Context) error {
 	for n := 1; ; n++ {
 		again, err := r.attempt(ctx, n)
 		if again {
+			r.discard(err)
 			if r.sink.RetryScheduled != nil {
 				r.sink.RetryScheduled(ctx, events.RetryScheduled{
 					Header: r.header, Attempt: n + 1, Delay: r.delay, RetryAfter: r.asked, Err: err,
