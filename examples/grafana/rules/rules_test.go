@@ -1,24 +1,21 @@
 package rules_test
 
 import (
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/promslog"
-	"github.com/prometheus/otlptranslator"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
 
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/vocabulary"
 	"github.com/breakwater-go/breakwater/examples/grafana/rules"
 )
 
@@ -112,85 +109,12 @@ func TestEveryAlertIsTested(t *testing.T) {
 	}
 }
 
-// vocabulary is what TELEMETRY.md says is sent, as Prometheus stores it.
-type vocabulary struct {
-	labels map[string][]string            // values by label; nil means any
-	series map[string]map[string]struct{} // labels by name
-}
-
-func telemetry(t *testing.T) vocabulary {
+func telemetry(t *testing.T) vocabulary.Vocabulary {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "otelres/TELEMETRY.md"))
+	v, err := vocabulary.Read(filepath.Join(root, "otelres/TELEMETRY.md"))
 	require.NoError(t, err)
-	v := vocabulary{labels: make(map[string][]string), series: make(map[string]map[string]struct{})}
-	namer := otlptranslator.NewMetricNamer("", otlptranslator.UnderscoreEscapingWithSuffixes)
-	word := regexp.MustCompile("`([^`]+)`")
-	words := func(cell string) []string {
-		var all []string
-		for _, match := range word.FindAllStringSubmatch(cell, -1) {
-			all = append(all, match[1])
-		}
-		return all
-	}
-	label := func(attribute string) string {
-		name, err := (&otlptranslator.LabelNamer{}).Build(attribute)
-		require.NoError(t, err)
-		return name
-	}
-	for _, row := range table(t, string(text), "Attributes") {
-		v.labels[label(words(row[0])[0])] = words(row[4])
-	}
-	kinds := map[string]otlptranslator.MetricType{
-		"Counter":                 otlptranslator.MetricTypeMonotonicCounter,
-		"ObservableCounter":       otlptranslator.MetricTypeMonotonicCounter,
-		"ObservableUpDownCounter": otlptranslator.MetricTypeNonMonotonicCounter,
-		"ObservableGauge":         otlptranslator.MetricTypeGauge,
-		"Histogram":               otlptranslator.MetricTypeHistogram,
-	}
-	for _, row := range table(t, string(text), "Metrics") {
-		_, instrument, _ := strings.Cut(row[2], " ")
-		require.Contains(t, kinds, instrument)
-		name, err := namer.Build(otlptranslator.Metric{Name: words(row[0])[0], Unit: words(row[3])[0], Type: kinds[instrument]})
-		require.NoError(t, err)
-		names := []string{name}
-		if instrument == "Histogram" {
-			names = []string{name + "_bucket", name + "_count", name + "_sum"}
-		}
-		for _, name := range names {
-			v.series[name] = make(map[string]struct{})
-			for _, attribute := range words(row[4]) {
-				v.series[name][label(attribute)] = struct{}{}
-			}
-		}
-	}
 	return v
 }
-
-// table returns the cells of the table under a heading.
-func table(t *testing.T, text, heading string) [][]string {
-	t.Helper()
-	_, section, found := strings.Cut(text, "\n## "+heading+"\n")
-	require.True(t, found, heading)
-	section, _, _ = strings.Cut(section, "\n## ")
-	section, _, _ = strings.Cut(section, "\n### ")
-	var rows [][]string
-	for line := range strings.Lines(section) {
-		line = strings.TrimSpace(line)
-		if !strings.HasPrefix(line, "|") || strings.HasPrefix(line, "|---") {
-			continue
-		}
-		var cells []string
-		for cell := range strings.SplitSeq(strings.Trim(line, "|"), "|") {
-			cells = append(cells, strings.TrimSpace(cell))
-		}
-		rows = append(rows, cells)
-	}
-	require.Greater(t, len(rows), 1, heading)
-	return rows[1:]
-}
-
-// collectorSeries are the collector's own: they are not in TELEMETRY.md.
-var collectorSeries = regexp.MustCompile(`^otelcol_`)
 
 // Rules use what is sent: names, labels and values as in TELEMETRY.md, job and instance,
 // and what rules record. Nothing else: labels of the scope or the service come and go
@@ -206,92 +130,17 @@ func TestRulesUseWhatIsSent(t *testing.T) {
 		name := r.Record + r.Alert
 		expr, err := language.ParseExpr(r.Expr)
 		require.NoError(t, err)
+		for problem := range v.Expr(expr, recorded, "loss") {
+			t.Errorf("%s: %s", name, problem)
+		}
 		for _, selector := range parser.ExtractSelectors(expr) {
-			for problem := range v.problems(selector, recorded) {
-				t.Errorf("%s: %s", name, problem)
-			}
 			for _, m := range selector {
 				used[m.Value] = true
 			}
 		}
-		parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
-			var grouping []string
-			switch n := node.(type) {
-			case *parser.AggregateExpr:
-				require.False(t, n.Without, "%s: without keeps labels that nobody knows of", name)
-				grouping = n.Grouping
-			case *parser.BinaryExpr:
-				if n.VectorMatching != nil {
-					grouping = append(slices.Clone(n.VectorMatching.MatchingLabels), n.VectorMatching.Include...)
-				}
-			}
-			for _, l := range grouping {
-				if _, sent := v.labels[l]; !sent && !slices.Contains([]string{"job", "instance", "loss"}, l) {
-					t.Errorf("%s: label %s is not sent", name, l)
-				}
-			}
-			return nil
-		})
 	}
 	for name := range recorded {
 		require.True(t, name == "" || used[name], "%s is recorded and used by no rule", name)
-	}
-}
-
-// problems yields what is wrong with a selector.
-func (v vocabulary) problems(selector []*labels.Matcher, recorded map[string]bool) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		var metric *labels.Matcher
-		for _, m := range selector {
-			if m.Name == model.MetricNameLabel {
-				metric = m
-			}
-		}
-		if metric == nil {
-			yield("a selector without a name")
-			return
-		}
-		if recorded[metric.Value] || collectorSeries.MatchString(metric.Value) {
-			if len(selector) > 1 {
-				yield("labels of " + metric.Value + " are not known here")
-			}
-			return
-		}
-		found := false
-		for name, has := range v.series {
-			if !metric.Matches(name) {
-				continue
-			}
-			found = true
-			for _, m := range selector {
-				_, ok := has[m.Name]
-				if m != metric && !ok && m.Value != "" && !yield(fmt.Sprintf("%s has no label %s", name, m.Name)) {
-					return
-				}
-			}
-		}
-		if !found {
-			yield(metric.String() + " matches nothing that is sent")
-			return
-		}
-		for _, m := range selector {
-			values, sent := v.labels[m.Name]
-			if m == metric || !sent && m.Value == "" {
-				continue
-			}
-			if !sent {
-				yield(m.Name + " is not sent")
-				return
-			}
-			if m.Value == "" || values == nil {
-				continue
-			}
-			for value := range strings.SplitSeq(m.Value, "|") {
-				if !slices.Contains(values, value) && !yield(fmt.Sprintf("%s is never %q", m.Name, value)) {
-					return
-				}
-			}
-		}
 	}
 }
 
@@ -315,7 +164,7 @@ func TestProblems(t *testing.T) {
 	} {
 		tree, err := language.ParseExpr(expr)
 		require.NoError(t, err)
-		problems := slices.Collect(v.problems(parser.ExtractSelectors(tree)[0], nil))
+		problems := slices.Collect(v.Selector(parser.ExtractSelectors(tree)[0], nil))
 		if want == "" {
 			require.Empty(t, problems, expr)
 		} else {
