@@ -3,6 +3,7 @@ package resilience_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -119,6 +120,45 @@ func BenchmarkRetryWithCircuitBreaker(b *testing.B) {
 		ctx := b.Context()
 		for b.Loop() {
 			_ = resilience.RetryWithCircuitBreaker(ctx, c, cb, succeed)
+		}
+	})
+}
+
+func BenchmarkRegistryGet(b *testing.B) {
+	r := resilience.NewRegistry(&resilience.RegistryConfig{Max: 1024})
+	hosts := make([]string, 1024)
+	for i := range hosts {
+		hosts[i] = "host-" + strconv.Itoa(i) + ".example.com:443"
+		r.Get(hosts[i])
+	}
+	b.Run("one key", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			r.Get(hosts[0])
+		}
+	})
+	b.Run("all keys", func(b *testing.B) {
+		b.ReportAllocs()
+		n := 0
+		for b.Loop() {
+			r.Get(hosts[n%len(hosts)])
+			n++
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			n := 0
+			for pb.Next() {
+				r.Get(hosts[n%len(hosts)])
+				n++
+			}
+		})
+	})
+	b.Run("and call", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = r.Get(hosts[0]).Execute(b.Context(), succeed)
 		}
 	})
 }

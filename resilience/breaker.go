@@ -37,8 +37,11 @@ type CircuitBreaker struct {
 	classify  func(error) bool
 	base      time.Time     // the zero of the breaker's monotonic clock
 	slowAfter time.Duration // 0 when no call is slow
+	flights   *flights      // nil unless it matters whether calls are under way
+	plain     bool          // none of the next two, and no flights
 	slows     bool          // calls can be slow, so all are timed
 	observed  bool          // the sink wants to hear of calls, if it is enabled
+	retired   atomic.Bool   // set by Close, under mu
 	judgement judgement
 
 	// phase is the present phase. It is stored under mu and loaded by anyone.
@@ -51,7 +54,6 @@ type CircuitBreaker struct {
 	bucketCount int
 
 	sinkPanics atomic.Uint64
-	retired    atomic.Bool // set by Close, under mu
 
 	// Guarded by mu. What most breakers never need is behind a pointer and nil until
 	// it is needed. Who changes or reads the state under mu also reads the clock
@@ -70,12 +72,19 @@ func NewCircuitBreaker(config *CircuitBreakerConfig) *CircuitBreaker {
 	if err := config.Validate(); err != nil {
 		panic(err)
 	}
+	return newBreaker(config, nil)
+}
+
+// newBreaker is NewCircuitBreaker of a valid configuration. Flights, if there are, are
+// kept of the calls of the breaker.
+func newBreaker(config *CircuitBreakerConfig, flights *flights) *CircuitBreaker {
 	c := config.withDefaults()
 	b := &CircuitBreaker{
 		name:      c.Name,
 		id:        lastID.Add(1),
 		sink:      c.sink(),
 		classify:  c.ErrorClassifier,
+		flights:   flights,
 		base:      time.Now(),
 		slowAfter: c.SlowCallDuration,
 		judgement: judgement{
@@ -90,6 +99,7 @@ func NewCircuitBreaker(config *CircuitBreakerConfig) *CircuitBreaker {
 	}
 	b.slows = b.slowAfter > 0
 	b.observed = b.sink.CallStarted != nil || b.sink.CallFinished != nil
+	b.plain = !b.slows && !b.observed && flights == nil
 	b.phase.Store(b.newPhase(StateClosed, false, b.base, 0, 1))
 	if created := b.sink.BreakerCreated; created != nil {
 		created(context.Background(), events.BreakerCreated{
@@ -218,11 +228,11 @@ func (b *CircuitBreaker) admit(ctx context.Context, c *call) error {
 		}
 	}
 	switch {
-	case !b.slows && !b.observed:
-	case c.probe == nil:
+	case b.plain:
+	case c.probe == nil && b.flights == nil:
 		c.observe()
 	default:
-		c.observeProbe()
+		c.observeGuarded()
 	}
 	return nil
 }
@@ -248,15 +258,24 @@ func (c *call) observe() {
 	}
 }
 
-// observeProbe is observe for a probe, whose place is free again if a sink panics: the
-// call then does not begin, and no event follows.
-func (c *call) observeProbe() {
+// observeGuarded is observe for a probe, whose place is free again if a sink panics, and
+// for a call that is a flight: the call then does not begin, and no event follows.
+func (c *call) observeGuarded() {
 	begun := false
+	if c.b.flights != nil {
+		c.b.flights.begin()
+	}
 	defer func() {
-		if !begun {
+		if begun {
+			return
+		}
+		if c.probe != nil {
 			c.b.mu.Lock()
 			c.phase.probes.settle(c.probe, events.OutcomeIgnored)
 			c.b.mu.Unlock()
+		}
+		if c.b.flights != nil {
+			c.b.flights.canceled.Add(1)
 		}
 	}()
 	c.observe()

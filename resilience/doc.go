@@ -55,6 +55,8 @@
 // to. [Do] runs work that has a result. [PolicyFunc] makes a policy of a function,
 // for timeouts and fallbacks of one's own.
 //
+// A [Registry] has a breaker for each host, tenant or shard.
+//
 // # Errors
 //
 // The error of the work comes back unchanged, but for these:

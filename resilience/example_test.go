@@ -598,3 +598,24 @@ func ExampleCircuitBreakerConfig_events() {
 	// payment: attempt 3: rejected, rejected
 	// payment: rejected after 3 attempts, rejected
 }
+
+func ExampleRegistry() {
+	hosts := resilience.NewRegistry(&resilience.RegistryConfig{
+		Template: &resilience.CircuitBreakerConfig{Name: "http", VolumeThreshold: 1},
+		Max:      500,
+	})
+	defer hosts.Close()
+
+	call := func(host string, err error) {
+		_ = hosts.Get(host).Run(context.Background(), func(context.Context) error { return err })
+	}
+	call("a.example", nil)
+	call("b.example", errors.New("connection refused"))
+
+	for host, cb := range hosts.All() {
+		fmt.Println(host, cb.Name(), cb.State())
+	}
+	// Output:
+	// a.example http/a.example closed
+	// b.example http/b.example open
+}
