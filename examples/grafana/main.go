@@ -12,19 +12,35 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 
+	"golang.org/x/term"
+
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/demo"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/report"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/script"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/shop"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal ends the demo in good order, the second one at once.
-	context.AfterFunc(ctx, stop)
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		// The first signal ends the demo in good order, the second one at once.
+		<-signals
+		stop()
+		<-signals
+		for _, f := range []*os.File{os.Stdout, os.Stderr} {
+			if term.IsTerminal(int(f.Fd())) {
+				_, _ = f.WriteString(report.ShowCursor + "\n") // it is no matter if that fails
+			}
+		}
+		os.Exit(exitKilled)
+	}()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -33,6 +49,7 @@ const (
 	exitOK     = 0
 	exitFailed = 1 // it could not run, as when a port is taken
 	exitUsage  = 2 // it was told something that cannot work
+	exitKilled = 130
 )
 
 // run is the command but for the process around it.
@@ -50,6 +67,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		o.Log = stderr
 	}
 	o.Colour = colourful(o.Log)
+	if !o.plain && !o.EveryEvent {
+		if o.Screen = screenOn(o.Log); o.Screen != nil {
+			o.Log = o.Screen
+		}
+	}
 	summary, err := demo.Run(ctx, o.Config)
 	if summary != nil {
 		write := summary.WriteJSON
@@ -95,10 +117,28 @@ func colourful(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
+// screenOn returns a screen for a live summary, nil if w is not a terminal that can
+// draw one. (Consoles of Windows can in its Terminal.)
+func screenOn(w io.Writer) *report.Screen {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) ||
+		runtime.GOOS == "windows" && os.Getenv("WT_SESSION") == "" {
+		return nil
+	}
+	return report.NewScreen(f, func() (columns, rows int) {
+		columns, rows, err := term.GetSize(int(f.Fd()))
+		if err != nil {
+			return 0, 0 // a usual size will do
+		}
+		return columns, rows
+	})
+}
+
 // options is what the flags say.
 type options struct {
 	demo.Config
-	json bool
+	json  bool
+	plain bool
 }
 
 // listenFlag returns the name of the flag with a service's address.
@@ -141,6 +181,7 @@ func parse(args []string, help io.Writer) (options, error) {
 	flags.Float64Var(&o.Rate, "rate", 40, "orders a second")
 	flags.Uint64Var(&o.Seed, "seed", 1, "decides which requests fail while a service is failing")
 	flags.BoolVar(&o.EveryEvent, "v", false, "print every event, hundreds a second")
+	flags.BoolVar(&o.plain, "plain", false, "print plain lines also on a terminal, where a summary is redrawn in place")
 	flags.BoolVar(&o.json, "json", false, "print the closing summary as JSON, and the log on standard error")
 	addresses := make(map[string]*string)
 	for _, service := range shop.Services() {

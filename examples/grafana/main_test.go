@@ -110,7 +110,7 @@ func TestHelp(t *testing.T) {
 		require.Equal(t, exitOK, run(t.Context(), []string{flag}, &stdout, &stderr))
 		require.Empty(t, stderr.String())
 		for _, name := range []string{
-			"scenario", "duration", "speed", "repeat", "rate", "phases", "seed", "v", "json",
+			"scenario", "duration", "speed", "repeat", "rate", "phases", "seed", "v", "plain", "json",
 			"listen", "listen-inventory", "listen-payment", "listen-shipping",
 		} {
 			require.Contains(t, stdout.String(), "\n  -"+name)
@@ -216,6 +216,16 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 	var stderr bytes.Buffer
 	require.Equal(t, exitFailed, run(stopped(t), nil, broken{}, &stderr))
 	require.Contains(t, stderr.String(), "no space left")
+}
+
+func TestNoScreenWithoutATerminal(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	require.Nil(t, screenOn(new(bytes.Buffer)))
+	// A character device, but no terminal.
+	device, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, device.Close()) }()
+	require.Nil(t, screenOn(device))
 }
 
 func TestColourful(t *testing.T) {

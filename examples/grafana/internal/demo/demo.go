@@ -48,6 +48,9 @@ type Config struct {
 	Log        io.Writer // of what happens
 	Colour     bool
 	EveryEvent bool // as in [report.Config]
+
+	// Screen is the Log if that is a terminal on which there is to be a live summary.
+	Screen *report.Screen
 }
 
 // The limits of a configuration.
@@ -76,6 +79,14 @@ func (c Config) played() script.Script {
 		return c.Script
 	}
 	return c.Script.Scaled(time.Duration(float64(c.Script.Length()) * pace))
+}
+
+// length returns how long the demo takes, 0 if it goes on until it is stopped.
+func (c Config) length() time.Duration {
+	if c.Repeat {
+		return c.Duration
+	}
+	return c.played().Length()
 }
 
 // Validate says what cannot work, in terms of the demo's flags.
@@ -206,6 +217,8 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		EveryEvent:  config.EveryEvent,
 		Orders:      generator.Counts,
 		OrdersEvery: max(time.Second, play.Length()/12),
+		Screen:      config.Screen,
+		Length:      config.length(),
 	})
 
 	// The log is written by a goroutine of its own, and there is room for what is
@@ -213,7 +226,7 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 	announced := make(chan report.Announcement, len(play))
 	var logging, loading sync.WaitGroup
 	logging.Go(func() {
-		log.Intro(config.intro(play.Length(), services))
+		log.Intro(config.intro(config.length(), services))
 		log.Follow(stream, announced)
 	})
 

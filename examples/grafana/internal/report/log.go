@@ -28,6 +28,16 @@ type Config struct {
 	// OrdersEvery, at whole seconds. Nil if that is not of interest.
 	Orders      func() load.Counts
 	OrdersEvery time.Duration
+
+	// Screen has Follow draw at its end what holds now, several times a second. What
+	// would be a line a second or more of calls and orders is not written then. Out is
+	// the screen, too. Nil if it is not a terminal.
+	Screen *Screen
+
+	// Length is how long the demo takes; zero if it goes on until it is stopped. It and
+	// Alerts, which returns all alerts so far, are for the screen. Alerts may be nil.
+	Length time.Duration
+	Alerts func() []Alert
 }
 
 // Log writes what happens, as it does: a line for each phase and each change of a
@@ -44,6 +54,8 @@ type Log struct {
 	order    []string // names, as they came
 	orders   load.Counts
 	ordersAt time.Time // when they were last written
+	present  Announcement
+	ordered  history[load.Counts]
 }
 
 // circuit is what the log knows of one circuit.
@@ -54,6 +66,8 @@ type circuit struct {
 	thresholds events.Thresholds
 	snapshot   func() events.Snapshot // nil if unknown
 	second     second
+	saved      int          // operations, by a retry, so far
+	calls      history[int] // that were let through
 }
 
 // second is what happened at a circuit since it was last written about.
@@ -71,8 +85,8 @@ func NewLog(config Config) *Log {
 
 // Intro is what is to be said before anything happens.
 type Intro struct {
-	Rate     float64 // orders a second
-	Length   time.Duration
+	Rate     float64       // orders a second
+	Length   time.Duration // zero: until it is stopped
 	Attempts int           // of each call
 	Timeout  time.Duration // of each attempt
 	Opens    float64       // a circuit, at this ratio of failures
@@ -82,9 +96,17 @@ type Intro struct {
 
 // Intro writes what the demo is about to do.
 func (l *Log) Intro(i Intro) {
+	columns := width
+	if l.config.Screen != nil {
+		columns = min(width, l.config.Screen.columns())
+	}
+	long := "until you stop it"
+	if i.Length > 0 {
+		long = "for " + span(i.Length)
+	}
 	text := "\n" + l.style.bold("Breakwater demo") + ": an order service calls inventory, payment and shipping.\n" +
-		wrap(fmt.Sprintf("%v orders a second for %s. Each call is tried up to %s, %s each, behind a circuit that opens when %s of the calls of the last %s have failed.",
-			i.Rate, span(i.Length), times(i.Attempts), span(i.Timeout), percent(i.Opens), span(i.Window)), "", width) +
+		wrap(fmt.Sprintf("%v orders a second %s. Each call is tried up to %s, %s each, behind a circuit that opens when %s of the calls of the last %s have failed.",
+			i.Rate, long, times(i.Attempts), span(i.Timeout), percent(i.Opens), span(i.Window)), "", columns) +
 		"Order something yourself: curl -X POST " + i.Orders + "\nStop early with Ctrl-C.\n"
 	l.write(text)
 }
@@ -108,8 +130,9 @@ type Announcement struct {
 }
 
 // Follow writes what the stream holds and the phases that are announced, with a look
-// at the clock once a second. It returns when the stream is closed and read, having
-// written what is announced by then.
+// at the clock once a second, or as often as the screen is drawn. It returns when the
+// stream is closed and read, having written what is announced by then, and closed the
+// screen.
 func (l *Log) Follow(stream *events.Stream, phases <-chan Announcement) {
 	read := make(chan events.Event)
 	go func() {
@@ -118,7 +141,12 @@ func (l *Log) Follow(stream *events.Stream, phases <-chan Announcement) {
 			read <- e
 		}
 	}()
-	ticker := time.NewTicker(time.Second)
+	every := time.Second
+	if l.config.Screen != nil {
+		every = frameEvery
+		defer l.closeScreen()
+	}
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		select {
@@ -147,6 +175,12 @@ func (l *Log) Err() error { return l.err }
 func (l *Log) phase(a Announcement) {
 	at, p := a.At, a.Phase
 	l.tick(at)
+	if p.Scenario != l.present.Phase.Scenario {
+		if scenario, err := script.Find(p.Scenario); err == nil {
+			l.write("\n" + l.stamp(at) + l.style.bold("══ scenario "+scenario.Name+" ══") + " " + scenario.Text + "\n")
+		}
+	}
+	l.present = a
 	l.write("\n" + l.stamp(at) + l.style.bold("── "+p.Name+" ──") + " " + p.Text +
 		l.style.dim(", for "+span(p.Length)) + "\n")
 }
@@ -163,13 +197,18 @@ func (l *Log) event(at time.Time, e events.Event) {
 		switch {
 		case e.Reason == events.ReasonSuccessAfterRetry:
 			c.second.saved++
+			c.saved++
 		case gaveUp(e.Reason):
 			c.second.givenUp++
 		}
 	case events.StateChanged:
 		c.state, c.forced = e.To, e.Forced
 		status := strings.ToUpper(strings.ReplaceAll(events.StatusOf(e.To, e.Forced).String(), "_", "-"))
-		l.line(e.Time, c.name, l.style.state(e.To, pad(status)), transition(e, c.thresholds))
+		why := transition(e, c.thresholds)
+		if l.config.Screen != nil {
+			why, _, _ = strings.Cut(why, probesIn) // is counted down on the screen
+		}
+		l.line(e.Time, c.name, l.style.state(e.To, pad(status)), why)
 		return
 	}
 	if l.config.EveryEvent {
@@ -194,8 +233,21 @@ func (l *Log) circuit(name string) *circuit {
 	return c
 }
 
-// tick writes what has gathered.
+// closeScreen takes what was drawn away.
+func (l *Log) closeScreen() {
+	if err := l.config.Screen.Close(); l.err == nil {
+		l.err = err
+	}
+}
+
+// tick writes what has gathered, or draws what holds.
 func (l *Log) tick(now time.Time) {
+	if l.config.Screen != nil {
+		if l.err == nil {
+			l.err = l.config.Screen.Draw(l.panel(now, l.config.Screen.columns()))
+		}
+		return
+	}
 	for _, name := range l.order {
 		c := l.circuits[name]
 		s := c.second
@@ -235,12 +287,15 @@ func (l *Log) tellOrders(now time.Time) {
 	}
 }
 
+// words are the results of orders.
+var words = [load.ResultCount]string{"accepted", "refused", "failed", "turned away", "lost"}
+
 // ordersText says what became of orders, and how long they took on average, with the
 // note beside the first such time: "190 accepted (48ms), 4 refused". Refused ones are
 // without, since that depends on who refused.
 func ordersText(c load.Counts, note string) string {
 	var parts []string
-	for r, word := range [load.ResultCount]string{"accepted", "refused", "failed", "turned away", "lost"} {
+	for r, word := range words {
 		if c[r].Orders == 0 {
 			continue
 		}
@@ -277,11 +332,13 @@ func (l *Log) write(text string) {
 	}
 }
 
+const probesIn = "; probes in "
+
 // transition says why a breaker changed its state, and what comes next.
 func transition(e events.StateChanged, t events.Thresholds) string {
 	next := ""
 	if e.RetryAfter > 0 {
-		next = "; probes in " + span(e.RetryAfter)
+		next = probesIn + span(e.RetryAfter)
 	}
 	volume, failed := int(e.Counts.Volume()), int(e.Counts.Failure)
 	switch e.Reason {
@@ -294,7 +351,11 @@ func transition(e events.StateChanged, t events.Thresholds) string {
 	case events.ReasonSleepWindowElapsed:
 		return "has slept for " + span(e.Elapsed) + "; up to " + count(t.HalfOpenRequests, "probe") + " may try"
 	case events.ReasonProbesFailed:
-		return fmt.Sprintf("%d of %s failed%s", failed, count(volume, "probe"), next)
+		what := fmt.Sprintf("%d of %s failed", failed, count(volume, "probe"))
+		if slow := int(e.Counts.Slow); slow > failed { // which is held against a probe as well
+			what = fmt.Sprintf("%d of %s were slow", slow, count(volume, "probe"))
+		}
+		return what + next
 	case events.ReasonProbeTimeout:
 		return "a probe did not come back in time" + next
 	case events.ReasonProbesPassed:
