@@ -267,7 +267,10 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 			Thresholds: c.Thresholds,
 			Final:      c.Snapshot(),
 			Operations: c.Operations,
+			Took:       c.Took,
+			Again:      c.Again,
 			Changes:    c.Changes,
+			Forgotten:  c.Forgotten,
 		})
 	}
 	if err == nil {

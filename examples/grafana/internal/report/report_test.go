@@ -20,10 +20,13 @@ import (
 	"github.com/breakwater-go/breakwater/events"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/load"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/script"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/shop"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/tally"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/traces"
 	"github.com/breakwater-go/breakwater/internal/leaktest"
 	"github.com/breakwater-go/breakwater/resilience"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -323,12 +326,18 @@ func summary() *Summary {
 				Name: "payment", Thresholds: thresholds, Changes: changes,
 				Final:      events.Snapshot{Totals: events.Counts{Success: 1471, Failure: 324, Ignored: 33, Rejected: 812}, TimeIn: timeIn(49700*time.Millisecond, 10*time.Second, 300*time.Millisecond)},
 				Operations: map[events.Reason]int{events.ReasonSuccess: 1356, events.ReasonSuccessAfterRetry: 115, events.ReasonNotRetryable: 33, events.ReasonRejected: 812, events.ReasonExhausted: 56, events.ReasonDeadline: 1},
+				Took:       map[events.Reason]time.Duration{events.ReasonSuccess: time.Minute, events.ReasonExhausted: 19 * time.Second, events.ReasonDeadline: 950 * time.Millisecond},
+				Again:      180,
 			},
 			{
 				Name: "shipping", Thresholds: thresholds,
 				Final:      events.Snapshot{Totals: events.Counts{Success: 1471, Failure: 3}, TimeIn: timeIn(60*time.Second, 0, 0)},
 				Operations: map[events.Reason]int{events.ReasonSuccess: 1468, events.ReasonSuccessAfterRetry: 3},
 			},
+		},
+		Alerts: []Alert{
+			{Rule: "CircuitBreakerMostlyNotClosed", About: "payment", Severity: "page", PendingAt: at(25 * time.Second), FiringAt: at(28 * time.Second), ResolvedAt: at(36 * time.Second)},
+			{Rule: "TelemetryMissing", Severity: "ticket", PendingAt: at(30 * time.Second), EndedAt: at(31 * time.Second)},
 		},
 		Rescue: tally.Rescue{
 			Name: "payment", At: at(9900 * time.Millisecond), Took: 1300 * time.Millisecond,
@@ -365,6 +374,95 @@ func TestSummaryAsJSON(t *testing.T) {
 	requireGolden(t, "summary.json", b.String())
 }
 
+// savedTrace is an order whose payment was saved by its third attempt.
+func savedTrace() *traces.Trace {
+	const ms = time.Millisecond
+	attr := func(pairs ...string) (list []traces.Attribute) {
+		for i := 0; i < len(pairs); i += 2 {
+			list = append(list, traces.Attribute{Key: pairs[i], Value: pairs[i+1]})
+		}
+		return list
+	}
+	began := at(9900 * ms)
+	span := func(service, name string, kind trace.SpanKind, at, took time.Duration, attributes []traces.Attribute, children ...*traces.Span) *traces.Span {
+		return &traces.Span{Service: service, Name: name, Kind: kind, Start: began.Add(at), Duration: took, Attributes: attributes, Children: children}
+	}
+	attempt := func(n string, at, took time.Duration, delay, outcome, errorType string, children ...*traces.Span) *traces.Span {
+		a := attr("resilience.retry.name", "payment", "resilience.retry.attempt.number", n, "resilience.retry.delay", delay, "resilience.retry.attempt.outcome", outcome)
+		if errorType != "" {
+			a = append(a, attr("error.type", errorType)...)
+		}
+		s := span(shop.Order, "attempt payment", trace.SpanKindInternal, at, took, a, children...)
+		s.Failed = errorType != ""
+		return s
+	}
+	retry := func(name, attempts, outcome string, at, took time.Duration, children ...*traces.Span) *traces.Span {
+		return span(shop.Order, "retry "+name, trace.SpanKindInternal, at, took,
+			attr("resilience.retry.name", name, "resilience.retry.attempt.count", attempts, "resilience.retry.outcome", outcome), children...)
+	}
+	server := func(at, took time.Duration, code string) *traces.Span {
+		return span(shop.Payment, "POST /charge", trace.SpanKindServer, at, took, attr("http.response.status_code", code))
+	}
+	client := func(at, took time.Duration, code, errorType string, children ...*traces.Span) *traces.Span {
+		a := attr("http.response.status_code", code)
+		if errorType != "" {
+			a = attr("error.type", errorType)
+		}
+		return span(shop.Order, "POST /charge", trace.SpanKindClient, at, took, a, children...)
+	}
+	hung := server(2*ms, 248*ms, "")
+	hung.Attributes, hung.Failed = attr("error.type", "canceled"), true
+	root := span(shop.Order, "POST /orders", trace.SpanKindServer, 0, 1320*ms, attr("http.response.status_code", "201"),
+		retry("inventory", "1", "success", ms, 7*ms, attempt("1", ms, 7*ms, "0", "success", "")),
+		retry("payment", "3", "success_after_retry", 8*ms, 1300*ms,
+			attempt("1", 8*ms, 250*ms, "0", "failure", "timeout", client(8*ms, 250*ms, "", "timeout", hung)),
+			attempt("2", 262300*time.Microsecond, 800*time.Microsecond, "0.0043", "failure", "503", client(262300*time.Microsecond, 800*time.Microsecond, "503", "503", server(262500*time.Microsecond, 300*time.Microsecond, "503"))),
+			attempt("3", 1264*ms, 21*ms, "1", "success", "", client(1264*ms, 21*ms, "200", "", server(1265*ms, 20*ms, "200")))),
+		retry("shipping", "1", "success", 1309*ms, 10*ms))
+	return &traces.Trace{ID: "4bf92f3577b34da6a3ce929d0e0e4736", Roots: []*traces.Span{root}, Start: began, Duration: 1320 * ms, Spans: 14, Attempts: 3, Saved: true}
+}
+
+func TestSummaryWithATrace(t *testing.T) {
+	s := summary()
+	s.Trace = savedTrace()
+	plain := text(t, s, false)
+	requireGolden(t, "summary-trace.txt", plain)
+	for line := range strings.Lines(plain) {
+		require.LessOrEqual(t, len([]rune(line)), width+1, line)
+	}
+	require.Equal(t, plain, uncoloured(text(t, s, true)))
+	var b bytes.Buffer
+	require.NoError(t, s.WriteJSON(&b))
+	requireGolden(t, "summary-trace.json", b.String())
+}
+
+func TestTreeOfManySpans(t *testing.T) {
+	root := &traces.Span{Name: "root", Start: start, Duration: time.Second}
+	for range 100 {
+		root.Children = append(root.Children, &traces.Span{Name: strings.Repeat("x", 60), Start: start, Duration: time.Second})
+	}
+	lines := tree(&traces.Trace{Roots: []*traces.Span{root}, Start: start, Duration: time.Second}, style{})
+	require.Len(t, lines, deepest+1)
+	require.Equal(t, "  and 41 spans more", lines[deepest])
+}
+
+func TestTimelineOfScenarios(t *testing.T) {
+	s := summary()
+	s.Phases = nil
+	for i, scenario := range []string{"outage", "flaky", "slow"} {
+		for j, name := range []string{"healthy", "trouble", "recovery"} {
+			s.Phases = append(s.Phases, Phase{scenario, name, time.Duration(20*i+5*j) * time.Second})
+		}
+	}
+	require.Equal(t, "│outage              │flaky                │slow", s.ruler(65))
+	require.Equal(t, "│ou│fl│slo", s.ruler(10))
+	require.Equal(t, "││f│s", s.ruler(5))
+	s.Circuits[1].Forgotten = 1
+	require.Nil(t, s.timeline(style{}, 80), "what is not known is not drawn")
+	s.Circuits[1].Forgotten = 0
+	require.Nil(t, s.timeline(style{}, 20), "nor where there is no room")
+}
+
 func TestSummaryOfARunThatEndedEarly(t *testing.T) {
 	s := summary()
 	s.Early, s.Length, s.Unseen = true, 30*time.Second, 3
@@ -372,6 +470,8 @@ func TestSummaryOfARunThatEndedEarly(t *testing.T) {
 	payment := &s.Circuits[1]
 	payment.Changes = payment.Changes[:3]
 	payment.Final.State = events.StateOpen
+	s.Alerts[0].ResolvedAt = time.Time{}
+	s.Alerts = append(s.Alerts[:1], Alert{Rule: "RetriesExhausted", About: "payment", PendingAt: at(29 * time.Second)})
 	requireGolden(t, "summary-early.txt", text(t, s, false))
 }
 
@@ -393,7 +493,17 @@ func TestOutages(t *testing.T) {
 	require.Equal(t, 2, c.Opened())
 	s := &Summary{Start: start, Circuits: []Circuit{c}}
 	require.Contains(t, strings.Join(strings.Fields(text(t, s, false)), " "),
-		"payment opened at 23.7s: 50% of 430 calls failed (threshold 50%). Its probes failed once. It closed at 34.0s. It opened once more.")
+		"payment opened at 23.7s: 50% of 430 calls failed (threshold 50%). Its probes failed once. It closed at 34.0s. "+
+			"It opened again at 83.7s: 50% of 430 calls failed (threshold 50%). Its probes failed once. It had not closed when the demo ended. ")
+
+	for i := range 3 {
+		c.Changes = append(c.Changes, later(changes[4], time.Minute), later(changes[0], time.Duration(i+2)*time.Minute))
+	}
+	require.Equal(t, 5, c.Opened())
+	s.Circuits[0] = c
+	story := strings.Join(strings.Fields(text(t, s, false)), " ")
+	require.Equal(t, 2, strings.Count(story, "opened again"), "three are told")
+	require.Contains(t, story, "It opened twice more.")
 }
 
 func TestSpan(t *testing.T) {

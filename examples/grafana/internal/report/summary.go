@@ -11,6 +11,7 @@ import (
 	"github.com/breakwater-go/breakwater/events"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/load"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/tally"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/traces"
 )
 
 // Summary is what a run came to.
@@ -22,7 +23,12 @@ type Summary struct {
 	Phases   []Phase
 	Orders   load.Counts
 	Circuits []Circuit
-	Rescue   tally.Rescue // an operation that a retry saved, if there is any
+	Alerts   []Alert // all episodes, in the order in which they began
+
+	// Trace is one in which a retry saved an operation, nil if there is none. Rescue is
+	// such an operation as its events told of it, for want of a trace.
+	Trace  *traces.Trace
+	Rescue tally.Rescue
 
 	// Unseen is how many events the log missed because its reader did not keep up.
 	// What is summed up here missed none.
@@ -43,7 +49,10 @@ type Circuit struct {
 	Thresholds events.Thresholds
 	Final      events.Snapshot       // of the breaker, in the end
 	Operations map[events.Reason]int // of the retry, by how they ended
+	Took       map[events.Reason]time.Duration
+	Again      int                   // attempts that were run after the first of their operation
 	Changes    []events.StateChanged // of the breaker's state
+	Forgotten  int                   // changes before those
 }
 
 // Calls is how many calls came to the breaker, each attempt of a retry one.
@@ -64,6 +73,21 @@ func (c Circuit) GivenUp() int {
 		}
 	}
 	return n
+}
+
+// patience is how long an operation took, on average, that failed in spite of the
+// retry; 0 if there was none.
+func (c Circuit) patience() time.Duration {
+	var sum time.Duration
+	for reason, d := range c.Took {
+		if gaveUp(reason) {
+			sum += d
+		}
+	}
+	if n := c.GivenUp(); n > 0 {
+		return sum / time.Duration(n)
+	}
+	return 0
 }
 
 // Opened is how often the circuit left closed for open.
@@ -105,10 +129,13 @@ func (s *Summary) WriteText(w io.Writer, colour bool) error {
 	}
 	b.WriteString("\n\n")
 	s.writeTable(&b, st)
+	if lines := s.timeline(st, width-1); lines != nil {
+		b.WriteString("\n" + strings.Join(lines, "\n") + "\n")
+	}
 	for _, paragraph := range s.story() {
 		b.WriteString("\n" + wrap(paragraph, "  ", width))
 	}
-	s.writeRescue(&b, st)
+	s.writeSaved(&b, st)
 	if s.Unseen > 0 {
 		b.WriteString("\n" + wrap(fmt.Sprintf("The log above misses %s: it was not read fast enough. Nothing is missing in the table.",
 			count(int(s.Unseen), "event")), "  ", width))
@@ -139,7 +166,7 @@ func (s *Summary) writeTable(b *strings.Builder, st style) {
 	b.WriteString(st.dim(wrap("Each attempt of a retry is a call. Ignored are those that the service refused (4xx): they say nothing about its health.", "  ", width)))
 }
 
-// story tells what happened: to the circuits, and to calls and orders.
+// story tells what happened: to the circuits, to calls and orders, and of alerts.
 func (s *Summary) story() []string {
 	var story, calm []string
 	for _, c := range s.Circuits {
@@ -155,27 +182,44 @@ func (s *Summary) story() []string {
 	case len(calm) > 0:
 		story = append(story, list(calm)+" never opened.")
 	}
-	return []string{strings.Join(story, " "), s.retryStory() + " " + s.orderStory()}
+	story = append(story, s.retryStory()+" "+s.orderStory())
+	if len(s.Alerts) > 0 {
+		story = append(story, s.alertStory())
+	}
+	return story
 }
 
+// toldOutages is how many outages of a circuit are told in full.
+const toldOutages = 3
+
 func (s *Summary) outageStory(c Circuit, outages []outage) string {
-	first := outages[0]
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s opened at %s%s: %s.", c.Name, s.at(first.opened.Time), s.into(first.opened.Time), opening(first.opened, c.Thresholds))
-	if first.failed > 0 {
-		fmt.Fprintf(&b, " Its probes failed %s.", times(first.failed))
+	for i, o := range outages[:min(len(outages), toldOutages)] {
+		if i == 0 {
+			b.WriteString(c.Name + " opened at ")
+		} else {
+			b.WriteString(" It opened again at ")
+		}
+		fmt.Fprintf(&b, "%s%s: %s.", s.at(o.opened.Time), s.into(o.opened.Time), opening(o.opened, c.Thresholds))
+		if o.failed > 0 {
+			fmt.Fprintf(&b, " Its probes failed %s.", times(o.failed))
+		}
+		if o.closed != nil {
+			fmt.Fprintf(&b, " It closed at %s%s.", s.at(o.closed.Time), s.into(o.closed.Time))
+		} else {
+			b.WriteString(" It had not closed when the demo ended.")
+		}
 	}
-	if first.closed != nil {
-		fmt.Fprintf(&b, " It closed at %s%s.", s.at(first.closed.Time), s.into(first.closed.Time))
-	} else {
-		b.WriteString(" It had not closed when the demo ended.")
-	}
-	if more := len(outages) - 1; more > 0 {
+	if more := len(outages) - toldOutages; more > 0 {
 		fmt.Fprintf(&b, " It opened %s more.", times(more))
 	}
 	if n := c.Final.Totals.Rejected; n > 0 {
-		fmt.Fprintf(&b, " Meanwhile it rejected %s at once, instead of letting them wait for a service that was down.",
-			count(int(n), "call"))
+		fmt.Fprintf(&b, " Meanwhile it rejected %s at once, which spared %s as many requests and its callers the waiting",
+			count(int(n), "call"), c.Name)
+		if d := c.patience(); d > 0 {
+			fmt.Fprintf(&b, ": a call that failed in spite of retries took %s on average", span(d))
+		}
+		b.WriteString(".")
 	}
 	return b.String()
 }
@@ -212,7 +256,7 @@ func (s *Summary) into(t time.Time) string {
 }
 
 func (s *Summary) retryStory() string {
-	var saved, givenUp int
+	var saved, givenUp, again, operations int
 	var where []string
 	for _, c := range s.Circuits {
 		if n := c.Saved(); n > 0 {
@@ -220,6 +264,10 @@ func (s *Summary) retryStory() string {
 			where = append(where, fmt.Sprintf("%s %d", c.Name, n))
 		}
 		givenUp += c.GivenUp()
+		again += c.Again
+		for _, n := range c.Operations {
+			operations += n
+		}
 	}
 	text := "Retries saved no call"
 	if saved > 0 {
@@ -228,7 +276,36 @@ func (s *Summary) retryStory() string {
 	if givenUp > 0 {
 		text += fmt.Sprintf("; %d failed in spite of them", givenUp)
 	}
+	if again > 0 {
+		text += fmt.Sprintf(". That took %s more, %s on top of %d calls", count(again, "request"), percent(float64(again)/float64(operations)), operations)
+	}
 	return text + "."
+}
+
+// toldAlerts is how many alerts are told of.
+const toldAlerts = 6
+
+// alertStory tells when alerts were pending, firing and resolved.
+func (s *Summary) alertStory() string {
+	var told []string
+	for _, a := range s.Alerts[:min(len(s.Alerts), toldAlerts)] {
+		text := fmt.Sprintf("The alert %s was pending at %s", a.Name(), s.at(a.PendingAt))
+		switch {
+		case !a.ResolvedAt.IsZero():
+			text += fmt.Sprintf(", firing at %s, and resolved at %s", s.at(a.FiringAt), s.at(a.ResolvedAt))
+		case !a.FiringAt.IsZero():
+			text += fmt.Sprintf(" and firing at %s, and still was when the demo ended", s.at(a.FiringAt))
+		case !a.EndedAt.IsZero():
+			text += fmt.Sprintf(", and no more at %s, before it fired", s.at(a.EndedAt))
+		default:
+			text += ", and still was when the demo ended"
+		}
+		told = append(told, text+".")
+	}
+	if more := len(s.Alerts) - toldAlerts; more > 0 {
+		told = append(told, fmt.Sprintf("There were %d more.", more))
+	}
+	return strings.Join(told, " ")
 }
 
 func (s *Summary) orderStory() string {
@@ -237,6 +314,17 @@ func (s *Summary) orderStory() string {
 		return "No order was sent."
 	}
 	return fmt.Sprintf("%s came in: %s.", count(n, "order"), ordersText(s.Orders, " on average"))
+}
+
+// writeSaved writes one of the calls that a retry saved: its spans if they are known,
+// else its attempts.
+func (s *Summary) writeSaved(b *strings.Builder, st style) {
+	if s.Trace == nil {
+		s.writeRescue(b, st)
+		return
+	}
+	fmt.Fprintf(b, "\n  One of the orders saved, at %s (trace %s):\n", s.at(s.Trace.Start), s.Trace.ID)
+	b.WriteString(strings.Join(tree(s.Trace, st), "\n") + "\n")
 }
 
 // writeRescue writes the attempts of the operation that a retry saved.
@@ -265,8 +353,9 @@ func (s *Summary) writeRescue(b *strings.Builder, st style) {
 // events since the start of the run.
 func (s *Summary) WriteJSON(w io.Writer) error {
 	type phase struct {
-		Name string  `json:"name"`
-		At   float64 `json:"at"`
+		Scenario string  `json:"scenario,omitempty"`
+		Name     string  `json:"name"`
+		At       float64 `json:"at"`
 	}
 	type change struct {
 		At      float64 `json:"at"`
@@ -275,6 +364,17 @@ func (s *Summary) WriteJSON(w io.Writer) error {
 		Reason  string  `json:"reason"`
 		Volume  uint64  `json:"volume"`
 		Failure uint64  `json:"failure"`
+		Slow    uint64  `json:"slow"`
+		Why     string  `json:"why"`
+	}
+	type thresholds struct {
+		Error   float64 `json:"error"`
+		Slow    float64 `json:"slow,omitempty"`
+		Volume  int     `json:"volume"`
+		Probes  int     `json:"probes"`
+		Success float64 `json:"success"`
+		Window  float64 `json:"window"`
+		Sleep   float64 `json:"sleep_window"`
 	}
 	type circuit struct {
 		Name         string             `json:"name"`
@@ -286,10 +386,30 @@ func (s *Summary) WriteJSON(w io.Writer) error {
 		Rejected     uint64             `json:"rejected"`
 		SavedByRetry int                `json:"saved_by_retry"`
 		GivenUp      int                `json:"given_up"`
+		GivenUpMean  float64            `json:"given_up_mean"`
+		Again        int                `json:"attempts_again"`
 		Opened       int                `json:"opened"`
 		Time         map[string]float64 `json:"time"`
 		Operations   map[string]int     `json:"operations"`
 		Changes      []change           `json:"changes"`
+		Forgotten    int                `json:"changes_forgotten,omitempty"`
+		Thresholds   thresholds         `json:"thresholds"`
+	}
+	type alert struct {
+		Rule     string   `json:"rule"`
+		About    string   `json:"about,omitempty"`
+		Severity string   `json:"severity,omitempty"`
+		Pending  *float64 `json:"pending"`
+		Firing   *float64 `json:"firing,omitempty"`
+		Resolved *float64 `json:"resolved,omitempty"`
+		Ended    *float64 `json:"ended,omitempty"`
+	}
+	when := func(t time.Time) *float64 {
+		if t.IsZero() {
+			return nil
+		}
+		at := seconds(t.Sub(s.Start))
+		return &at
 	}
 	type orders struct {
 		Orders int     `json:"orders"`
@@ -302,9 +422,12 @@ func (s *Summary) WriteJSON(w io.Writer) error {
 		Phases   []phase           `json:"phases"`
 		Orders   map[string]orders `json:"orders"`
 		Circuits []circuit         `json:"circuits"`
-	}{Length: seconds(s.Length), Early: s.Early, Seed: s.Seed, Orders: make(map[string]orders)}
+		Alerts   []alert           `json:"alerts"`
+		Saved    *savedJSON        `json:"saved,omitempty"`
+		Unseen   uint64            `json:"events_unseen"`
+	}{Length: seconds(s.Length), Early: s.Early, Seed: s.Seed, Orders: make(map[string]orders), Alerts: []alert{}, Saved: s.saved(), Unseen: s.Unseen}
 	for _, p := range s.Phases {
-		out.Phases = append(out.Phases, phase{p.Name, seconds(p.At)})
+		out.Phases = append(out.Phases, phase{p.Scenario, p.Name, seconds(p.At)})
 	}
 	for r, name := range [load.ResultCount]string{"accepted", "refused", "failed", "turned_away", "lost"} {
 		out.Orders[name] = orders{s.Orders[r].Orders, seconds(s.Orders[r].Mean())}
@@ -314,7 +437,12 @@ func (s *Summary) WriteJSON(w io.Writer) error {
 		o := circuit{
 			Name: c.Name, State: c.Final.Status().String(),
 			Calls: c.Calls(), Succeeded: t.Success, Failed: t.Failure, Ignored: t.Ignored, Rejected: t.Rejected,
-			SavedByRetry: c.Saved(), GivenUp: c.GivenUp(), Opened: c.Opened(),
+			SavedByRetry: c.Saved(), GivenUp: c.GivenUp(), GivenUpMean: seconds(c.patience()), Again: c.Again, Opened: c.Opened(), Forgotten: c.Forgotten,
+			Thresholds: thresholds{
+				Error: c.Thresholds.ErrorThreshold, Slow: c.Thresholds.SlowCallThreshold, Volume: c.Thresholds.VolumeThreshold,
+				Probes: c.Thresholds.HalfOpenRequests, Success: c.Thresholds.SuccessThreshold,
+				Window: seconds(c.Thresholds.WindowSize), Sleep: seconds(c.Thresholds.SleepWindow),
+			},
 			Time: make(map[string]float64), Operations: make(map[string]int), Changes: []change{},
 		}
 		for status, d := range c.Final.TimeIn {
@@ -327,14 +455,80 @@ func (s *Summary) WriteJSON(w io.Writer) error {
 			o.Changes = append(o.Changes, change{
 				At:   seconds(e.Time.Sub(s.Start)),
 				From: events.StatusOf(e.From, e.FromForced).String(), To: events.StatusOf(e.To, e.Forced).String(),
-				Reason: string(e.Reason), Volume: e.Counts.Volume(), Failure: e.Counts.Failure,
+				Reason: string(e.Reason), Volume: e.Counts.Volume(), Failure: e.Counts.Failure, Slow: e.Counts.Slow,
+				Why: opening(e, c.Thresholds),
 			})
 		}
 		out.Circuits = append(out.Circuits, o)
 	}
+	for _, a := range s.Alerts {
+		out.Alerts = append(out.Alerts, alert{a.Rule, a.About, a.Severity, when(a.PendingAt), when(a.FiringAt), when(a.ResolvedAt), when(a.EndedAt)})
+	}
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(out)
+}
+
+// savedJSON is one call that a retry saved: its spans if they are known, else its
+// attempts.
+type savedJSON struct {
+	Trace    string        `json:"trace,omitempty"`
+	Spans    []*spanJSON   `json:"spans,omitempty"`
+	Circuit  string        `json:"circuit,omitempty"`
+	Attempts []attemptJSON `json:"attempts,omitempty"`
+}
+
+type spanJSON struct {
+	Service  string      `json:"service"`
+	Name     string      `json:"name"`
+	Kind     string      `json:"kind"`
+	At       float64     `json:"at"`
+	Duration float64     `json:"duration"`
+	Wait     float64     `json:"wait,omitempty"` // before it, for a retry
+	Note     string      `json:"note,omitempty"`
+	Failed   bool        `json:"failed"`
+	Children []*spanJSON `json:"children,omitempty"`
+}
+
+type attemptJSON struct {
+	Wait     float64 `json:"wait"`
+	Asked    bool    `json:"asked"` // the service asked for this wait
+	Duration float64 `json:"duration"`
+	Error    string  `json:"error,omitempty"`
+}
+
+func (s *Summary) saved() *savedJSON {
+	if s.Trace != nil {
+		saved := &savedJSON{Trace: s.Trace.ID}
+		for _, root := range s.Trace.Roots {
+			saved.Spans = append(saved.Spans, s.span(root))
+		}
+		return saved
+	}
+	if len(s.Rescue.Tries) == 0 {
+		return nil
+	}
+	saved := &savedJSON{Circuit: s.Rescue.Name}
+	for _, try := range s.Rescue.Tries {
+		a := attemptJSON{Wait: seconds(try.Delay), Asked: try.Asked, Duration: seconds(try.Took)}
+		if try.Err != nil {
+			a.Error = cause(try.Err)
+		}
+		saved.Attempts = append(saved.Attempts, a)
+	}
+	return saved
+}
+
+func (s *Summary) span(t *traces.Span) *spanJSON {
+	text, _ := note(t)
+	j := &spanJSON{
+		Service: t.Service, Name: t.Name, Kind: t.Kind.String(), Failed: t.Failed, Note: text,
+		At: seconds(t.Start.Sub(s.Start)), Duration: seconds(t.Duration), Wait: seconds(delay(t)),
+	}
+	for _, child := range t.Children {
+		j.Children = append(j.Children, s.span(child))
+	}
+	return j
 }
 
 // seconds returns a duration in seconds, to the microsecond.

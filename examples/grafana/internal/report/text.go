@@ -41,6 +41,16 @@ func (s style) state(state events.State, text string) string {
 	}
 }
 
+// paint is a colour of a style; nil for none.
+type paint func(s style, text string) string
+
+func (p paint) on(s style, text string) string {
+	if p == nil {
+		return text
+	}
+	return p(s, text)
+}
+
 // span writes a duration for people, in few digits: 310µs, 4.2ms, 43ms, 1.6s, 2m5s.
 func span(d time.Duration) string {
 	switch {

@@ -31,13 +31,23 @@ type Circuit struct {
 	// Calls is what the calls of the breaker came to.
 	Calls events.Counts
 
-	// Operations is how many retried operations ended for which reason.
+	// Operations is how many retried operations ended for which reason, and Took is how
+	// long they took together.
 	Operations map[events.Reason]int
+	Took       map[events.Reason]time.Duration
 
-	// Changes are the breaker's state changes, in order. Their number is bounded by
-	// its sleep window.
-	Changes []events.StateChanged
+	// Again is how many attempts were run that were not the first of their operation.
+	Again int
+
+	// Changes are the breaker's state changes, in order: the latest [MostChanges] of
+	// them. Forgotten is how many came before.
+	Changes   []events.StateChanged
+	Forgotten int
 }
+
+// MostChanges is how many state changes of a circuit are kept. It is more than a few
+// hours have, and keeps a demo small that runs for weeks.
+const MostChanges = 4096
 
 // Rescue is one operation that a retry saved.
 type Rescue struct {
@@ -63,7 +73,7 @@ func (t *Tally) Circuits() []Circuit {
 	for _, name := range t.order {
 		c := *t.circuits[name]
 		c.Changes = slices.Clone(c.Changes)
-		c.Operations = maps.Clone(c.Operations)
+		c.Operations, c.Took = maps.Clone(c.Operations), maps.Clone(c.Took)
 		circuits = append(circuits, c)
 	}
 	return circuits
@@ -84,7 +94,7 @@ func (t *Tally) circuit(name string) *Circuit {
 		if t.circuits == nil {
 			t.circuits = make(map[string]*Circuit)
 		}
-		c = &Circuit{Name: name, Operations: make(map[events.Reason]int)}
+		c = &Circuit{Name: name, Operations: make(map[events.Reason]int), Took: make(map[events.Reason]time.Duration)}
 		t.circuits[name] = c
 		t.order = append(t.order, name)
 	}
@@ -137,6 +147,10 @@ func (t *Tally) stateChanged(_ context.Context, e events.StateChanged) {
 	defer t.mu.Unlock()
 	c := t.circuit(e.Name)
 	c.Changes = append(c.Changes, e)
+	if len(c.Changes) > MostChanges {
+		c.Changes = slices.Delete(c.Changes, 0, 1)
+		c.Forgotten++
+	}
 }
 
 // operation is one retried operation on its way, found through its context. Its
@@ -170,6 +184,11 @@ func (t *Tally) attemptFinished(ctx context.Context, e events.AttemptFinished) {
 		last := &op.tries[len(op.tries)-1]
 		last.Took, last.Err = e.Duration, e.Err
 	}
+	if e.Attempt > 1 && e.Outcome != events.OutcomeRejected {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.circuit(e.Name).Again++
+	}
 }
 
 func (t *Tally) retryScheduled(ctx context.Context, e events.RetryScheduled) {
@@ -181,7 +200,9 @@ func (t *Tally) retryScheduled(ctx context.Context, e events.RetryScheduled) {
 func (t *Tally) retryFinished(ctx context.Context, e events.RetryFinished) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.circuit(e.Name).Operations[e.Reason]++
+	c := t.circuit(e.Name)
+	c.Operations[e.Reason]++
+	c.Took[e.Reason] += e.Duration
 	op := operationOf(ctx)
 	if e.Reason == events.ReasonSuccessAfterRetry && op != nil && len(op.tries) > len(t.rescue.Tries) {
 		t.rescue = Rescue{Name: e.Name, At: op.begun, Took: e.Duration, Tries: op.tries}

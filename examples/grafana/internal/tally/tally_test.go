@@ -68,7 +68,13 @@ func TestTally(t *testing.T) {
 			events.ReasonSuccess: 1, events.ReasonSuccessAfterRetry: 1,
 			events.ReasonNotRetryable: 1, events.ReasonRejected: 2,
 		}, c.Operations)
+		require.Equal(t, map[events.Reason]time.Duration{
+			events.ReasonSuccess: 10 * time.Millisecond, events.ReasonSuccessAfterRetry: 120 * time.Millisecond,
+			events.ReasonNotRetryable: 10 * time.Millisecond, events.ReasonRejected: 110 * time.Millisecond,
+		}, c.Took)
+		require.Equal(t, 1, c.Again, "an attempt that is rejected is not run")
 		require.Len(t, c.Changes, 1)
+		require.Zero(t, c.Forgotten)
 		require.Equal(t, events.StateOpen, c.Changes[0].To)
 
 		require.Equal(t, Rescue{
@@ -82,6 +88,18 @@ func TestTally(t *testing.T) {
 		c.Operations[events.ReasonSuccess] = 100
 		require.Equal(t, 1, tally.Circuits()[0].Operations[events.ReasonSuccess], "what is handed out is a copy")
 	})
+}
+
+func TestOldChangesAreForgotten(t *testing.T) {
+	var tally Tally
+	for i := range MostChanges + 3 {
+		tally.Sink().StateChanged(t.Context(), events.StateChanged{Header: events.Header{Name: "payment"}, Generation: uint64(i)})
+	}
+	c := tally.Circuits()[0]
+	require.Len(t, c.Changes, MostChanges)
+	require.Equal(t, 3, c.Forgotten)
+	require.Equal(t, uint64(3), c.Changes[0].Generation)
+	require.Equal(t, uint64(MostChanges+2), c.Changes[MostChanges-1].Generation)
 }
 
 func TestRescueIsTheFirstWithMostAttempts(t *testing.T) {
