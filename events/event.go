@@ -166,7 +166,7 @@ type AttemptFinished struct {
 	Header
 	Attempt  int
 	Duration time.Duration
-	Outcome  Outcome // OutcomeRejected when a breaker rejected it
+	Outcome  Outcome // OutcomeRejected when a policy inside rejected it
 	Err      error   // what the work returned; nil too when that panicked
 	Panicked bool    // the work panicked or ended its goroutine with runtime.Goexit
 
@@ -190,7 +190,7 @@ type RetryFinished struct {
 	Attempts int           // that were run
 	Duration time.Duration // of the whole operation, waits included
 	Delay    time.Duration // spent waiting, of Duration
-	Outcome  Outcome       // success; ignored when the caller gave up; rejected when a breaker did; else failure
+	Outcome  Outcome       // success; ignored when the caller gave up; rejected when a policy inside did; else failure
 	Reason   Reason        // why it ended
 	Err      error         // what the caller gets; nil too when the work panicked
 }

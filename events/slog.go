@@ -55,7 +55,7 @@ import (
 // A retry gave up if its reason is exhausted, deadline, retry_after_too_long,
 // budget_exhausted or panic. The others are no news to whom they concern: the
 // operation succeeded, the caller left, its error was not one to retry after, or a
-// breaker rejected it, which has told of its state already.
+// policy inside rejected it, which has told of that already.
 //
 // The first attributes of a breaker's records are breaker, its name, and breaker_id,
 // its ID; a bulkhead's are bulkhead and bulkhead_id. The first of the others is the

@@ -81,7 +81,7 @@ func (s Status) String() string {
 type Outcome uint8
 
 // The outcomes. A finished call is never OutcomeRejected, since a rejected call
-// was never run; an attempt can be, when a breaker inside it rejected the call.
+// was never run; an attempt can be, when a policy inside it rejected the call.
 const (
 	OutcomeSuccess  Outcome = iota // counts for the dependency
 	OutcomeFailure                 // counts against it; panics and Goexit are failures
@@ -135,7 +135,7 @@ const (
 	ReasonNotRetryable      Reason = "not_retryable"        // the error is not one to try again after
 	ReasonDeadline          Reason = "deadline"             // the context's deadline passed, or would pass during the next wait
 	ReasonCanceled          Reason = "canceled"             // the caller gave up
-	ReasonRejected          Reason = "rejected"             // a breaker rejected the attempt
+	ReasonRejected          Reason = "rejected"             // a breaker, a bulkhead or a rate limit rejected the attempt
 	ReasonRetryAfterTooLong Reason = "retry_after_too_long" // the server asked for a longer wait than MaxRetryAfter
 	ReasonBudgetExhausted   Reason = "budget_exhausted"     // a retry budget shared with other callers is used up
 	ReasonPanic             Reason = "panic"                // the work, RetryIf or a sink panicked or ended its goroutine

@@ -1,6 +1,7 @@
 // Package resilience protects calls that can fail: a [CircuitBreaker] stops calling
-// a dependency that is down, a [Retrier] tries again what failed for a moment, and
-// [Chain] puts them around each other. Every decision can be heard; see package
+// a dependency that is down, a [Retrier] tries again what failed for a moment, a
+// [Timeout], a [Bulkhead], a [RateLimit], a [Hedge] and a [Fallback] do what their names
+// say, and [Chain] puts them around each other. Every decision can be heard; see package
 // events.
 //
 //	cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Name: "payment"})
@@ -30,8 +31,8 @@
 //
 // A call is a success, a failure, or ignored. Panics and [runtime.Goexit] are
 // failures, so is context.DeadlineExceeded. Ignored is what says nothing about the
-// dependency: that the caller cancelled, an error marked with [Ignore], and what
-// ErrorClassifier, by default [DefaultErrorClassifier], does not call a failure.
+// dependency: that the caller cancelled, an error marked with [Ignore], that a Bulkhead
+// or RateLimit inside turned the call away, and what ErrorClassifier, by default [DefaultErrorClassifier], does not call a failure.
 // Ignored and rejected calls are in no ratio.
 //
 // # The retry
@@ -43,17 +44,52 @@
 // deadline of the context is not begun.
 //
 // Not retried are errors marked with [Permanent], those of a caller's context that
-// has ended and, unless RetryIf says otherwise, a breaker's rejections and errors
-// marked with [Ignore].
+// has ended and, unless RetryIf says otherwise, the rejections of other policies and
+// errors marked with [Ignore].
 //
 // # Policies
 //
-// Breaker and Retrier are policies: Run hands the work the context to use. In
-// Chain(retrier, breaker) each attempt counts for the breaker, and the retry ends
-// when one is rejected; this is what [RetryWithCircuitBreaker] does. In
-// Chain(breaker, retrier) the operation counts once, as what its last attempt came
-// to. [Do] runs work that has a result. [PolicyFunc] makes a policy of a function,
-// for timeouts and fallbacks of one's own.
+// All of these are policies, to be put around each other with [Chain], the outermost
+// first; [Do] runs work that has a result. Run hands the work the context to use.
+//
+//	Fallback        gives a value when what is inside has failed
+//	Retrier         runs what is inside again after a failure
+//	Hedge           runs it again beside itself when it is slow
+//	CircuitBreaker  does not run it while it is known to be down
+//	RateLimit       does not run it more often than a limiter allows
+//	Bulkhead        does not run more than so many at once
+//	Timeout         ends its context after a while
+//
+// That is the order to use them in, those you need. Each line has its reason:
+//
+//   - A Fallback is outermost, so that all others see what truly happened, and so that
+//     it stands in once, for the operation.
+//   - A Timeout around the Retrier, beside the one inside, limits the operation with its
+//     waits. A wait that does not fit is then not begun.
+//   - The Retrier is around the breaker, so that each attempt counts and the retry ends
+//     when the breaker opens. [RetryWithCircuitBreaker] does this. The other way round,
+//     an operation counts once, as what its last attempt came to.
+//   - A Hedge is inside the Retrier: a retry answers a failure, a hedge slowness, and a
+//     failure that comes while an attempt is hedged may yet become a success. It is
+//     around the breaker, which then judges each attempt; that one was overtaken it
+//     ignores.
+//   - The breaker is around what holds calls back, so that while it is open calls fail at
+//     once, and not after their turn in a queue. What RateLimit and Bulkhead turn away
+//     it ignores: that says nothing about the dependency, but how much is asked of it.
+//   - RateLimit is around the Bulkhead, so that no slot is held by a call that waits for
+//     its turn.
+//   - The Timeout is innermost: it measures the dependency, and not the queue in front of
+//     it, and what it ends the breaker counts and the Retrier retries. The slot it gives
+//     back is free when the work has returned, so the work must heed its context.
+//
+// As code, for a read that may be done twice:
+//
+//	stack := resilience.Chain(cached, retrier, hedge, breaker, limit, bulkhead, timeout)
+//	page, err := resilience.Do(ctx, stack, fetch)
+//
+// The rejections of breaker, RateLimit and Bulkhead are not retried, and neither is what
+// is marked with [Ignore], unless RetryIf says otherwise. [PolicyFunc] makes a policy of
+// a function, for what is missing here.
 //
 // A [Registry] has a breaker for each host, tenant or shard.
 //
@@ -64,6 +100,12 @@
 //   - [*RejectedError]: a breaker did not run the call. It is [ErrCircuitBreakerOpen].
 //   - [*RetryError]: a retry gave up. It says why, reaches the error of every attempt,
 //     and is [ErrRetriesExhausted] if the attempts were used up.
+//   - [*TimeoutError]: work failed after a Timeout's limit. It is
+//     context.DeadlineExceeded, and reaches the work's error.
+//   - [*BulkheadFullError] and [*RateLimitError]: the work was not run. They are
+//     [ErrBulkheadFull] and [ErrRateLimited].
+//   - [*HedgeError]: several attempts ran side by side and all failed.
+//   - [*FallbackError]: the work failed, and its fallback too.
 //   - [*ConfigError]: a configuration can never work. It is [ErrInvalidConfig].
 //
 // A first attempt's error that is not retried comes back as it is, and the error of a

@@ -286,8 +286,32 @@ func isPermanent(err error) bool {
 	return find(err, func(err error) bool { _, ok := err.(*permanentError); return ok }) //nolint:errorlint // as above
 }
 
+// isIgnored reports whether err says nothing about the dependency: it is marked so, or
+// a bulkhead or a rate limit did not run the work.
 func isIgnored(err error) bool {
-	return find(err, func(err error) bool { _, ok := err.(*ignoredError); return ok }) //nolint:errorlint // as above
+	return find(err, func(err error) bool {
+		switch err.(type) { //nolint:errorlint // as above
+		case *ignoredError, *BulkheadFullError, *RateLimitError:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// isRejection reports whether a policy did not run the work: a breaker, a bulkhead or a
+// rate limit.
+func isRejection(err error) bool {
+	return find(err, func(err error) bool {
+		switch x := err.(type) { //nolint:errorlint // as above
+		case *RejectedError, *BulkheadFullError, *RateLimitError:
+			return true
+		case interface{ Is(error) bool }:
+			return x.Is(ErrCircuitBreakerOpen)
+		default:
+			return err == ErrCircuitBreakerOpen //nolint:errorlint // as above
+		}
+	})
 }
 
 // retryAfter returns how long err asks to wait, 0 if it does not ask.

@@ -44,7 +44,8 @@ type RetryConfig struct {
 	MaxRetryAfter time.Duration
 
 	// RetryIf reports whether to try again after an error. Nil means after any
-	// error but a breaker's rejection and one marked with [Ignore]. It is asked
+	// error but one marked with [Ignore] and the rejection of a breaker, a bulkhead or
+	// a rate limit. It is asked
 	// neither after an error marked with [Permanent] nor when the caller's own
 	// context has ended: those end the retry. It may be called from many
 	// goroutines at once.
@@ -115,7 +116,7 @@ func (v *validation) atLeastZero(field string, d time.Duration) {
 //
 // It returns nil after a success, else a [*RetryError]. An error of the first
 // attempt that is not to be retried comes back as it is: one that is [Permanent] or
-// refused by RetryIf, a breaker's rejection, or that of the caller's own context. If
+// refused by RetryIf, a policy's rejection, or that of the caller's own context. If
 // ctx is done already, fn is not run and ctx's error comes back.
 //
 // An error that holds something, such as a response and with it a connection, may have
@@ -395,7 +396,7 @@ func (r *retrying) refusal(err error) events.Reason {
 	if r.plain = isPlain(err); r.plain {
 		rejected = err == ErrCircuitBreakerOpen //nolint:errorlint // it wraps nothing
 	} else {
-		permanent, rejected, ignored = isPermanent(err), is(err, ErrCircuitBreakerOpen), isIgnored(err)
+		permanent, rejected, ignored = isPermanent(err), isRejection(err), isIgnored(err)
 	}
 	again := !rejected && !ignored
 	if r.config.RetryIf != nil && !permanent {

@@ -141,7 +141,7 @@ func attemptOutcome(err error, decided events.Reason) events.Outcome {
 	switch {
 	case err == nil:
 		return events.OutcomeSuccess
-	case is(err, ErrCircuitBreakerOpen):
+	case isRejection(err):
 		return events.OutcomeRejected
 	case decided == events.ReasonCanceled, isIgnored(err):
 		return events.OutcomeIgnored
