@@ -205,7 +205,7 @@ func ExampleHedge() {
 	})
 	fmt.Println(page, err)
 
-	// Output:
+	// Unordered output:
 	// attempt 2: success, won true
 	// attempt 1: ignored, won false
 	// page <nil>

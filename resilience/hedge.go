@@ -123,7 +123,9 @@ func (h *Hedge) Delay() time.Duration {
 //
 // The contexts of all attempts end when Run returns: what the work hands out, as the body
 // of a response, must be read by then. An attempt that was overtaken usually ends with
-// context.Canceled, which a breaker inside ignores.
+// context.Canceled, which a breaker inside ignores. If it fails otherwise and its error
+// has a method Discard(), as in [Retry], that is called; what it returns in spite of all
+// is dropped, so let what needs closing be closed by the end of its context.
 //
 // A panic of an attempt, the winner's or another's, is the caller's: the first one's as
 // it is, with the stack; a further one's as a [*PanicError]. So is [runtime.Goexit].
@@ -363,6 +365,10 @@ func (o *hedging) result() error {
 		if o.adopt != nil {
 			o.adopt()
 		}
+		discard(o.first)
+		for _, err := range o.others {
+			discard(err)
+		}
 		return nil
 	case o.attempts == 1:
 		return o.first
@@ -388,6 +394,13 @@ func (e *HedgeError) Error() string {
 
 // Unwrap returns the errors of all attempts.
 func (e *HedgeError) Unwrap() []error { return e.Errs }
+
+// Discard has the errors of all attempts give back what they hold. See [Retry].
+func (e *HedgeError) Discard() {
+	for _, err := range e.Errs {
+		discard(err)
+	}
+}
 
 // ErrorType returns the type of the first attempt's error. See [events.ErrorType].
 func (e *HedgeError) ErrorType() string {

@@ -414,9 +414,13 @@ func (r *retrying) refusal(err error) events.Reason {
 
 // discard tells err that another attempt follows, if it wants to know: see [Retry].
 func (r *retrying) discard(err error) {
-	if r.plain {
-		return
+	if !r.plain {
+		discard(err)
 	}
+}
+
+// discard has err give back what it holds, if anything.
+func discard(err error) {
 	find(err, func(err error) bool {
 		x, ok := err.(interface{ Discard() })
 		if ok {
