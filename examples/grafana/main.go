@@ -72,6 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			o.Log = o.Screen
 		}
 	}
+	o.Environment = true
 	summary, err := demo.Run(ctx, o.Config)
 	if summary != nil {
 		write := summary.WriteJSON

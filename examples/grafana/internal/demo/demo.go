@@ -4,6 +4,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -17,6 +18,7 @@ import (
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/script"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/shop"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/tally"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/telemetry"
 	"github.com/breakwater-go/breakwater/resilience"
 )
 
@@ -44,6 +46,18 @@ type Config struct {
 
 	// Events receives what the breakers and retries have to say, besides the report.
 	Events events.Sink
+
+	// Receivers get the metrics of all services by OTLP, besides the Prometheus in this
+	// process, whose rules are shortened to the length of the script.
+	Receivers []telemetry.Receiver
+
+	// Environment sends telemetry to where the environment says, as in
+	// [telemetry.Config].
+	Environment bool
+
+	// Ready is called when everything listens, before the first order. What it is given
+	// is there until Run returns. Nil means that nobody asks.
+	Ready func(Parts)
 
 	Log        io.Writer // of what happens
 	Colour     bool
@@ -187,7 +201,19 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		faults = fault.NewInjector(shop.Dependencies()...)
 		stream = events.NewStream(1 << 14)
 	)
+	notes := make(chan report.Note, 64)
+	tell := func(n report.Note) {
+		n.At = time.Now()
+		select {
+		case notes <- n:
+		default: // a log that is this far behind misses it
+		}
+	}
 	// Who stops the demo before it has begun gets one that was stopped early.
+	watch, err := config.watch(context.WithoutCancel(ctx), tell)
+	if err != nil {
+		return nil, err
+	}
 	services, err := shop.Open(context.WithoutCancel(ctx), shop.Config{
 		Listen:  config.Listen,
 		Network: config.Network,
@@ -196,10 +222,11 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		Timeout: timeout,
 		Faults:  faults,
 		Seed:    config.Seed,
-		Events:  events.Join(config.Events, facts.Sink(), stream.Sink(report.Kinds(config.EveryEvent)...)),
+		Events:  events.Join(watch.sink(), config.Events, facts.Sink(), stream.Sink(report.Kinds(config.EveryEvent)...)),
+		HTTP:    watch.observer(),
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, watch.close(context.WithoutCancel(ctx)))
 	}
 	customers := config.Network.Transport()
 	generator := load.New(load.Config{
@@ -219,6 +246,7 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		OrdersEvery: max(time.Second, play.Length()/12),
 		Screen:      config.Screen,
 		Length:      config.length(),
+		Notes:       notes,
 	})
 
 	// The log is written by a goroutine of its own, and there is room for what is
@@ -230,6 +258,9 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		log.Follow(stream, announced)
 	})
 
+	if config.Ready != nil {
+		config.Ready(Parts{Shop: services, Live: watch.live, Traces: watch.traces, Prometheus: watch.prometheus})
+	}
 	sending, stop := context.WithCancel(ctx)
 	defer stop()
 	loading.Go(func() { generator.Run(sending) })
@@ -253,7 +284,8 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 	customers.CloseIdleConnections()
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), Grace)
 	defer cancel()
-	err = services.Close(closing)
+	// The metrics of circuits end with the circuits, so what there is is sent before.
+	err = errors.Join(watch.telemetry.Flush(closing), services.Close(closing), watch.close(closing))
 	stream.Close()
 	logging.Wait()
 

@@ -38,6 +38,9 @@ type Config struct {
 	// Alerts, which returns all alerts so far, are for the screen. Alerts may be nil.
 	Length time.Duration
 	Alerts func() []Alert
+
+	// Notes is read by Follow, for lines about something else. Nil means none.
+	Notes <-chan Note
 }
 
 // Log writes what happens, as it does: a line for each phase and each change of a
@@ -129,6 +132,26 @@ type Announcement struct {
 	Phase script.Phase
 }
 
+// Note is one line of the log about something that is not an event of a circuit.
+type Note struct {
+	At      time.Time
+	Subject string // what it is about, in up to 9 characters
+	State   string // of the subject, in up to 9 characters
+	Tone    Tone   // of the state
+	Text    string
+}
+
+// Tone is how a state is to be taken.
+type Tone uint8
+
+// The tones.
+const (
+	Plain Tone = iota
+	Good
+	Warning
+	Bad
+)
+
 // Follow writes what the stream holds and the phases that are announced, with a look
 // at the clock once a second, or as often as the screen is drawn. It returns when the
 // stream is closed and read, having written what is announced by then, and closed the
@@ -158,10 +181,15 @@ func (l *Log) Follow(stream *events.Stream, phases <-chan Announcement) {
 			for len(phases) > 0 {
 				l.phase(<-phases)
 			}
+			for len(l.config.Notes) > 0 {
+				l.note(<-l.config.Notes)
+			}
 			l.tick(time.Now())
 			return
 		case p := <-phases:
 			l.phase(p)
+		case n := <-l.config.Notes:
+			l.note(n)
 		case <-ticker.C:
 			l.tick(time.Now())
 		}
@@ -170,6 +198,20 @@ func (l *Log) Follow(stream *events.Stream, phases <-chan Announcement) {
 
 // Err returns the first error of writing. After it nothing was written.
 func (l *Log) Err() error { return l.err }
+
+// note writes a line about something else.
+func (l *Log) note(n Note) {
+	state := pad(n.State)
+	switch n.Tone {
+	case Good:
+		state = l.style.good(state)
+	case Warning:
+		state = l.style.warn(state)
+	case Bad:
+		state = l.style.bad(state)
+	}
+	l.line(n.At, n.Subject, state, n.Text)
+}
 
 // phase writes that a phase begins.
 func (l *Log) phase(a Announcement) {

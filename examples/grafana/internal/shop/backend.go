@@ -6,6 +6,10 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/fault"
 )
 
@@ -54,9 +58,11 @@ func (b *backend) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", overloadedFor)
 		http.Error(w, "overloaded", http.StatusServiceUnavailable)
 	case fault.Cut:
+		mark(r, "cut")
 		panic(http.ErrAbortHandler) // closes the connection, and is not logged
 	case fault.Hang:
 		<-r.Context().Done()
+		mark(r, "canceled")
 	case fault.Slow:
 		late = present.Lateness()
 		fallthrough
@@ -69,6 +75,16 @@ func (b *backend) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		_, _ = io.WriteString(w, b.done) // a client that has gone does not need it
 	}
+}
+
+// mark has the span of a request say that it was not answered, which its status code
+// cannot: there is none. It gets its name here, too, as nobody else would name it
+// after a panic.
+func mark(r *http.Request, errorType string) {
+	span := trace.SpanFromContext(r.Context())
+	span.SetName(r.Pattern)
+	span.SetStatus(codes.Error, "not answered")
+	span.SetAttributes(semconv.ErrorTypeKey.String(errorType))
 }
 
 // work takes the given time, or less if the client gives up.

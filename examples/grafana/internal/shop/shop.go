@@ -74,6 +74,30 @@ type Config struct {
 
 	// Events receives what the breakers and retries have to say.
 	Events events.Sink
+
+	// HTTP sees the requests of the services. The zero Observer does not.
+	HTTP Observer
+}
+
+// Observer goes around what serves and what sends the requests of a service. A nil
+// function adds nothing.
+type Observer struct {
+	Server func(service string, handler http.Handler) http.Handler
+	Client func(service string, transport http.RoundTripper) http.RoundTripper
+}
+
+func (o Observer) server(service string, h http.Handler) http.Handler {
+	if o.Server == nil {
+		return h
+	}
+	return o.Server(service, h)
+}
+
+func (o Observer) client(service string, t http.RoundTripper) http.RoundTripper {
+	if o.Client == nil {
+		return t
+	}
+	return o.Client(service, t)
 }
 
 // Network makes listeners and connections. A nil function means TCP.
@@ -82,7 +106,8 @@ type Network struct {
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-func (n Network) listen(ctx context.Context, address string) (net.Listener, error) {
+// Open listens on an address, host:port.
+func (n Network) Open(ctx context.Context, address string) (net.Listener, error) {
 	if n.Listen != nil {
 		return n.Listen(ctx, address)
 	}
@@ -133,14 +158,16 @@ func Open(ctx context.Context, config Config) (*Shop, error) {
 	}
 	s := &Shop{addresses: make(map[string]string), transport: config.Network.Transport()}
 	front := &order{}
+	transport := config.HTTP.client(Order, s.transport)
 	for _, d := range dependencies {
-		c := newClient(d.name, "http://"+listeners[d.name].Addr().String()+"/"+d.verb, s.transport, config)
+		c := newClient(d.name, "http://"+listeners[d.name].Addr().String()+"/"+d.verb, transport, config)
 		s.circuits = append(s.circuits, c.circuit)
 		front.clients = append(front.clients, c)
 	}
-	s.serve(Order, listeners[Order], front.handler())
+	s.serve(Order, listeners[Order], config.HTTP.server(Order, front.handler()))
 	for _, d := range dependencies {
-		s.serve(d.name, listeners[d.name], (&backend{dependency: d, faults: config.Faults, seed: config.Seed}).handler())
+		h := (&backend{dependency: d, faults: config.Faults, seed: config.Seed}).handler()
+		s.serve(d.name, listeners[d.name], config.HTTP.server(d.name, h))
 	}
 	return s, nil
 }
@@ -153,7 +180,7 @@ func listenAll(ctx context.Context, config Config) (map[string]net.Listener, err
 		if address == "" {
 			address = AnyPort
 		}
-		l, err := config.Network.listen(ctx, address)
+		l, err := config.Network.Open(ctx, address)
 		if err != nil {
 			for _, l := range listeners {
 				err = errors.Join(err, l.Close())

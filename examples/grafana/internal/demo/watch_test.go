@@ -1,0 +1,159 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/prometheus"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/shop"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/telemetry"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/traces"
+)
+
+// asked runs a whole minute and calls ask shortly before it is over.
+func asked(t *testing.T, config Config, ask func(Parts)) {
+	t.Helper()
+	ready, ended := make(chan Parts, 1), make(chan error, 1)
+	config.Ready = func(p Parts) { ready <- p }
+	go func() {
+		_, err := Run(t.Context(), config)
+		ended <- err
+	}()
+	parts := <-ready
+	time.Sleep(59900 * time.Millisecond)
+	ask(parts)
+	require.NoError(t, <-ended)
+}
+
+// The alert for a circuit that stays open comes, and goes, within the minute.
+func TestAlerts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		asked(t, inMemory(&log), func(p Parts) {
+			for _, a := range p.Prometheus.Alerts() {
+				if a.State == prometheus.Firing || a.State == prometheus.Pending {
+					require.Fail(t, "an alert in the end", "%s is %s", a.Rule, a.State)
+				}
+				if a.Rule == "CircuitOpenTooLong" {
+					require.Equal(t, prometheus.Resolved, a.State)
+					require.Equal(t, "order", a.Labels["job"])
+				}
+			}
+		})
+		requireInOrder(t, log.String(), "── outage ──", "OPEN ",
+			"alert      pending    CircuitOpenTooLong of payment\n",
+			"alert      FIRING     CircuitOpenTooLong of payment, severity page\n",
+			"── recovery ──", "CLOSED ",
+			"alert      resolved   CircuitOpenTooLong of payment\n")
+		require.Equal(t, 1, strings.Count(log.String(), "FIRING"))
+	})
+}
+
+// A retried order is one tree, through the services and the attempts.
+func TestTraces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked(t, inMemory(new(bytes.Buffer)), func(p Parts) {
+			all := p.Traces.Latest()
+			require.Len(t, all, keptTraces)
+			for _, one := range all {
+				requireTree(t, one)
+			}
+			saved, ok := p.Traces.Saved()
+			require.True(t, ok)
+			require.Equal(t, 3, saved.Attempts)
+			require.False(t, saved.Failed)
+			requireTree(t, saved)
+			require.Zero(t, p.Traces.Overlooked())
+		})
+	})
+}
+
+// requireTree fails unless each span has the parent it should have: order's server,
+// an operation, an attempt, the client, and the server of the dependency.
+func requireTree(t *testing.T, one traces.Trace) {
+	t.Helper()
+	require.Len(t, one.Roots, 1)
+	require.Zero(t, one.Dropped)
+	root := one.Roots[0]
+	require.Equal(t, "order POST /orders server", about(root))
+	for _, operation := range root.Children {
+		name := operation.Attribute("resilience.retry.name")
+		require.Contains(t, shop.Dependencies(), name)
+		require.Equal(t, "order retry "+name+" internal", about(operation))
+		require.Len(t, operation.Children, len(operation.Events)+1, "one attempt more than waits")
+		for i, attempt := range operation.Children {
+			require.Equal(t, "order attempt "+name+" internal", about(attempt))
+			if attempt.Attribute("resilience.retry.attempt.outcome") == "rejected" {
+				require.Empty(t, attempt.Children)
+				continue
+			}
+			require.Len(t, attempt.Children, 1)
+			client := attempt.Children[0]
+			verb := map[string]string{shop.Inventory: "POST /reserve", shop.Payment: "POST /charge", shop.Shipping: "POST /ship"}[name]
+			require.Equal(t, "order "+verb+" client", about(client))
+			require.Len(t, client.Children, 1, "each request has arrived")
+			server := client.Children[0]
+			require.Equal(t, name+" "+verb+" server", about(server))
+			require.Empty(t, server.Children)
+			if i < len(operation.Children)-1 {
+				require.True(t, attempt.Failed && client.Failed && server.Failed, "attempt %d was followed by another", i+1)
+			}
+		}
+	}
+}
+
+func about(s *traces.Span) string { return s.Service + " " + s.Name + " " + s.Kind.String() }
+
+// What a histogram has as an exemplar is a trace that there is.
+func TestExemplars(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked(t, inMemory(new(bytes.Buffer)), func(p Parts) {
+			found, err := p.Prometheus.Exemplars(t.Context(), "resilience_circuit_breaker_call_duration_seconds_bucket", time.Now().Add(-time.Minute), time.Now())
+			require.NoError(t, err)
+			require.NotEmpty(t, found)
+			var ids []string
+			for _, e := range found {
+				id, err := trace.TraceIDFromHex(e.Labels["trace_id"])
+				require.NoError(t, err)
+				ids = append(ids, id.String())
+			}
+			retried := slices.IndexFunc(p.Traces.Latest(), func(one traces.Trace) bool { return slices.Contains(ids, one.ID) })
+			require.GreaterOrEqual(t, retried, 0, "none of %d exemplars is of a trace that was kept", len(ids))
+		})
+	})
+}
+
+// Whoever wants the metrics, for dashboards or as they are, can have them beside.
+func TestReceivers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, err := prometheus.Open(prometheus.Config{Dir: t.TempDir()})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, server.Close()) }()
+		exports := 0
+		config := inMemory(new(bytes.Buffer))
+		config.Receivers = []telemetry.Receiver{{Interval: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			exports++
+			server.Receiver().ServeHTTP(w, r)
+		})}}
+		_, err = Run(t.Context(), config)
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, exports, 4*11, "of four services in a minute")
+		got, err := server.Query(context.WithoutCancel(t.Context()), "count by (job) (target_info)", time.Now())
+		require.NoError(t, err)
+		var jobs []string
+		for _, s := range got {
+			jobs = append(jobs, s.Labels["job"])
+			require.Equal(t, 1.0, s.Points[0].Value)
+		}
+		require.ElementsMatch(t, shop.Services(), jobs)
+	})
+}
