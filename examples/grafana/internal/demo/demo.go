@@ -183,8 +183,8 @@ func retry() resilience.RetryConfig {
 	}
 }
 
-// Grace is how long orders under way, and then connections, get to end by
-// themselves when the demo ends.
+// Grace is how long orders under way, then telemetry, and then connections, get to
+// end by themselves when the demo ends.
 const Grace = 2 * time.Second
 
 // Run plays the script and returns what it came to. If ctx is done before the script
@@ -226,7 +226,7 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		HTTP:    watch.observer(),
 	})
 	if err != nil {
-		return nil, errors.Join(err, watch.close(context.WithoutCancel(ctx)))
+		return nil, errors.Join(err, within(ctx, watch.close))
 	}
 	customers := config.Network.Transport()
 	generator := load.New(load.Config{
@@ -282,10 +282,8 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 	stop()
 	loading.Wait()
 	customers.CloseIdleConnections()
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), Grace)
-	defer cancel()
 	// The metrics of circuits end with the circuits, so what there is is sent before.
-	err = errors.Join(watch.telemetry.Flush(closing), services.Close(closing), watch.close(closing))
+	err = errors.Join(within(ctx, watch.telemetry.Flush), within(ctx, services.Close), within(ctx, watch.close))
 	stream.Close()
 	logging.Wait()
 
@@ -309,6 +307,13 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		err = log.Err()
 	}
 	return summary, err
+}
+
+// within calls f with a context that lasts for the grace period, whatever ctx does.
+func within(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Grace)
+	defer cancel()
+	return f(ctx)
 }
 
 // play plays the script as often as c has it. The error is that of ctx if it did not

@@ -219,10 +219,14 @@ func (t *Telemetry) Scrape() http.Handler {
 	return promhttp.HandlerFor(t.scraped, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
-// Flush sends what has been collected so far to where the environment says. It is
-// for the moment before breakers are closed, and with them their metrics end.
+// Flush sends what has been collected so far to where the environment says, as long
+// as ctx allows. It is for the moment before breakers are closed, and with them their
+// metrics end. It is no error if telemetry did not arrive: that was reported.
 func (t *Telemetry) Flush(ctx context.Context) error {
-	return each(ctx, t.flushes)
+	if err := each(ctx, t.flushes); ctx.Err() == nil {
+		return err
+	}
+	return nil
 }
 
 // Shutdown sends what is left, as long as ctx allows, and ends what runs. It is no
