@@ -246,6 +246,7 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		OrdersEvery: max(time.Second, play.Length()/12),
 		Screen:      config.Screen,
 		Length:      config.length(),
+		Alerts:      watch.history.list,
 		Notes:       notes,
 	})
 

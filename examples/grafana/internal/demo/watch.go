@@ -1,8 +1,10 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -123,28 +125,65 @@ func (w *watch) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// history is what alerts did, the latest last.
+// history is what alerts did.
 type history struct {
-	mu     sync.Mutex
-	alerts []prometheus.Alert
+	mu       sync.Mutex
+	episodes []episode // in the order in which they began
 }
 
-const keptChanges = 200
+// episode is one time that the condition of an alert held.
+type episode struct {
+	report.Alert
+	labels map[string]string
+}
 
+// keptEpisodes is how many of them are kept, the latest.
+const keptEpisodes = 200
+
+// add takes note of what an alert has come to.
 func (h *history) add(a prometheus.Alert) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.alerts = append(h.alerts, a)
-	if len(h.alerts) > keptChanges {
-		h.alerts = slices.Delete(h.alerts, 0, 1)
+	at := h.under(a)
+	if at == nil {
+		if len(h.episodes) == keptEpisodes {
+			h.episodes = slices.Delete(h.episodes, 0, 1)
+		}
+		h.episodes = append(h.episodes, episode{labels: a.Labels, Alert: report.Alert{Rule: a.Rule, About: about(a), Severity: a.Severity}})
+		at = &h.episodes[len(h.episodes)-1].Alert
 	}
+	if a.State == prometheus.Inactive {
+		at.EndedAt = a.Since
+		return
+	}
+	at.PendingAt, at.FiringAt, at.ResolvedAt = a.PendingAt, a.FiringAt, a.ResolvedAt
 }
 
-// list returns a copy of what is kept. The alerts in it must not be changed.
-func (h *history) list() []prometheus.Alert {
+// under returns the episode of an alert that is not over, nil if there is none. It
+// requires h.mu.
+func (h *history) under(a prometheus.Alert) *report.Alert {
+	for i := range slices.Backward(h.episodes) {
+		if e := &h.episodes[i]; e.Rule == a.Rule && e.Over().IsZero() && maps.Equal(e.labels, a.Labels) {
+			return &e.Alert
+		}
+	}
+	return nil
+}
+
+// list returns the episodes, the earliest first.
+func (h *history) list() []report.Alert {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Clone(h.alerts)
+	all := make([]report.Alert, 0, len(h.episodes))
+	for _, e := range h.episodes {
+		all = append(all, e.Alert)
+	}
+	return all
+}
+
+// about returns the circuit or retry that an alert is about, empty if none.
+func about(a prometheus.Alert) string {
+	return cmp.Or(a.Labels["resilience_circuit_breaker_name"], a.Labels["resilience_retry_name"])
 }
 
 // noteOf says in a line what an alert has come to.
@@ -158,10 +197,8 @@ func noteOf(a prometheus.Alert) report.Note {
 	case prometheus.Resolved:
 		n.Tone = report.Good
 	}
-	for _, label := range []string{"resilience_circuit_breaker_name", "resilience_retry_name"} {
-		if name := a.Labels[label]; name != "" {
-			n.Text += " of " + name
-		}
+	if name := about(a); name != "" {
+		n.Text += " of " + name
 	}
 	if a.State == prometheus.Firing && a.Severity != "" {
 		n.Text += ", severity " + a.Severity

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/prometheus"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/report"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/shop"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/telemetry"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/traces"
@@ -84,14 +85,14 @@ func requireTree(t *testing.T, one traces.Trace) {
 	require.Len(t, one.Roots, 1)
 	require.Zero(t, one.Dropped)
 	root := one.Roots[0]
-	require.Equal(t, "order POST /orders server", about(root))
+	require.Equal(t, "order POST /orders server", named(root))
 	for _, operation := range root.Children {
 		name := operation.Attribute("resilience.retry.name")
 		require.Contains(t, shop.Dependencies(), name)
-		require.Equal(t, "order retry "+name+" internal", about(operation))
+		require.Equal(t, "order retry "+name+" internal", named(operation))
 		require.Len(t, operation.Children, len(operation.Events)+1, "one attempt more than waits")
 		for i, attempt := range operation.Children {
-			require.Equal(t, "order attempt "+name+" internal", about(attempt))
+			require.Equal(t, "order attempt "+name+" internal", named(attempt))
 			if attempt.Attribute("resilience.retry.attempt.outcome") == "rejected" {
 				require.Empty(t, attempt.Children)
 				continue
@@ -99,10 +100,10 @@ func requireTree(t *testing.T, one traces.Trace) {
 			require.Len(t, attempt.Children, 1)
 			client := attempt.Children[0]
 			verb := map[string]string{shop.Inventory: "POST /reserve", shop.Payment: "POST /charge", shop.Shipping: "POST /ship"}[name]
-			require.Equal(t, "order "+verb+" client", about(client))
+			require.Equal(t, "order "+verb+" client", named(client))
 			require.Len(t, client.Children, 1, "each request has arrived")
 			server := client.Children[0]
-			require.Equal(t, name+" "+verb+" server", about(server))
+			require.Equal(t, name+" "+verb+" server", named(server))
 			require.Empty(t, server.Children)
 			if i < len(operation.Children)-1 {
 				require.True(t, attempt.Failed && client.Failed && server.Failed, "attempt %d was followed by another", i+1)
@@ -111,7 +112,7 @@ func requireTree(t *testing.T, one traces.Trace) {
 	}
 }
 
-func about(s *traces.Span) string { return s.Service + " " + s.Name + " " + s.Kind.String() }
+func named(s *traces.Span) string { return s.Service + " " + s.Name + " " + s.Kind.String() }
 
 // What a histogram has as an exemplar is a trace that there is.
 func TestExemplars(t *testing.T) {
@@ -156,4 +157,35 @@ func TestReceivers(t *testing.T) {
 		}
 		require.ElementsMatch(t, shop.Services(), jobs)
 	})
+}
+
+func TestHistory(t *testing.T) {
+	var h history
+	start := time.Now()
+	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	one := prometheus.Alert{Rule: "A", Severity: "page", Labels: map[string]string{"resilience_circuit_breaker_name": "payment"}, State: prometheus.Pending, PendingAt: at(1)}
+	other := one
+	other.Labels = map[string]string{"resilience_retry_name": "shipping"}
+	h.add(one)
+	h.add(other)
+	one.State, one.FiringAt = prometheus.Firing, at(2)
+	h.add(one)
+	other.State, other.PendingAt, other.Since = prometheus.Inactive, time.Time{}, at(3)
+	h.add(other)
+	one.State, one.ResolvedAt = prometheus.Resolved, at(4)
+	h.add(one)
+	h.add(prometheus.Alert{Rule: "B", State: prometheus.Firing, PendingAt: at(5), FiringAt: at(5)})
+	one = prometheus.Alert{Rule: "A", Labels: one.Labels, State: prometheus.Pending, PendingAt: at(6)}
+	h.add(one)
+	require.Equal(t, []report.Alert{
+		{Rule: "A", About: "payment", Severity: "page", PendingAt: at(1), FiringAt: at(2), ResolvedAt: at(4)},
+		{Rule: "A", About: "shipping", Severity: "page", PendingAt: at(1), EndedAt: at(3)},
+		{Rule: "B", PendingAt: at(5), FiringAt: at(5)},
+		{Rule: "A", About: "payment", PendingAt: at(6)},
+	}, h.list())
+	for range keptEpisodes {
+		h.add(prometheus.Alert{Rule: "C", State: prometheus.Resolved, ResolvedAt: at(7)})
+	}
+	require.Len(t, h.list(), keptEpisodes)
+	require.Equal(t, "C", h.list()[0].Rule)
 }
