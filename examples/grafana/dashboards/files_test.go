@@ -380,7 +380,7 @@ func TestDashboardsUseWhatIsSent(t *testing.T) {
 			}
 		}
 		for _, r := range regexp.MustCompile(`\[[^\]]+\]`).FindAllString(expr, -1) {
-			require.Contains(t, []string{"[$__rate_interval]", "[$__range]", "[5m]", "[1h]", "[1h:15s]"}, r, what)
+			require.Contains(t, []string{"[$__rate_interval]", "[$__range]", "[5m]", "[10m]", "[1h:15s]"}, r, what)
 		}
 	}
 	each(t, func(t *testing.T, b board, p panel) {
@@ -407,4 +407,35 @@ func TestDashboardsUseWhatIsSent(t *testing.T) {
 		}
 		require.True(t, used[name], "%s is on no dashboard", name)
 	}
+}
+
+// What is chosen in the variables is what every query asks for.
+func TestQueriesAreFiltered(t *testing.T) {
+	chosen := grafana{variables: map[string]string{"job": "J", "instance": "I", "circuit": "C", "retry": "R"}}
+	each(t, func(t *testing.T, b board, p panel) {
+		for _, q := range p.Targets {
+			tree, err := language.ParseExpr(chosen.fill(q.Expr))
+			require.NoError(t, err)
+			for _, selector := range parser.ExtractSelectors(tree) {
+				matchers := make(map[string]string)
+				for _, m := range selector {
+					matchers[m.Name] += m.Value
+				}
+				name := matchers["__name__"]
+				if !strings.HasPrefix(name, "resilience_") {
+					require.Equal(t, "Lost by the collector", p.Title, "%s is not ours", name)
+					continue
+				}
+				require.Equal(t, "J", matchers["job"], q.Expr)
+				require.Equal(t, "I", matchers["instance"], q.Expr)
+				switch {
+				case p.Title == "Events not reported as they should be": // of all circuits and retries
+				case b.file == "circuits.json" && strings.HasPrefix(name, "resilience_circuit_breaker_"):
+					require.Equal(t, "C", matchers["resilience_circuit_breaker_name"], q.Expr)
+				case b.file == "retries.json" && strings.HasPrefix(name, "resilience_retry_"):
+					require.Equal(t, "R", matchers["resilience_retry_name"], q.Expr)
+				}
+			}
+		}
+	})
 }

@@ -112,10 +112,8 @@ type row struct {
 // openings marks when circuits open, in every panel over time. Reopenings after a probe
 // are not among them.
 //
-// The increase is the difference to the counter one step earlier, not the function of
-// that name: steps do not overlap, so that each opening is marked once.
+// It takes more, not increase: ranges would overlap, and mark an opening again and again.
 func openings(filter string) annotation {
-	opened := `resilience_circuit_breaker_transitions_total{` + filter + `, resilience_circuit_breaker_previous_state="closed", resilience_circuit_breaker_state=~"open|forced_open"}`
 	return annotation{
 		Datasource: prometheus,
 		Enable:     true,
@@ -123,14 +121,22 @@ func openings(filter string) annotation {
 		Name:       "Circuit opened",
 		Expr: query(`
 			sum by ($CIRCUIT) (
-				` + opened + `
-				- ` + opened + ` offset $__interval
+				` + more(`resilience_circuit_breaker_transitions_total{`+filter+`, resilience_circuit_breaker_previous_state="closed", resilience_circuit_breaker_state=~"open|forced_open"}`, "$__interval") + `
 			) > 0`),
 		Step:        "15s",
 		TagKeys:     "job",
 		TextFormat:  "in {{job}}",
 		TitleFormat: "{{resilience_circuit_breaker_name}} opened",
 	}
+}
+
+// more returns a query for how much more a counter is than a step earlier: exactly, each
+// increase in one step, in the one in which it was exported. A counter that was not there
+// for ten minutes, as that of a new process, was 0: what it says at first has just
+// happened. A counter that began anew is less than it was.
+func more(counter, step string) string {
+	return counter + `
+				- (last_over_time(` + counter + `[10m] offset ` + step + `) or ` + counter + ` * 0)`
 }
 
 func variables(list ...variable) templating {

@@ -259,24 +259,26 @@ func failureRatio() panel {
 	return p
 }
 
+const transitionsTotal = `resilience_circuit_breaker_transitions_total{$CIRCUITS}`
+
 func transitions() panel {
-	counter := `resilience_circuit_breaker_transitions_total{$CIRCUITS}`
 	var overrides []override
 	for _, s := range states {
 		overrides = append(overrides, byName(s.label, "displayName", "to "+s.name, "color", fixed(s.color)))
 	}
-	// As in the timeline: steps that do not overlap, so that each transition is there once.
 	return lines("Transitions", 11, 8, "short",
 		"State changes in each step, by the state they led to. Many closings in a row, each followed by an opening, are a flapping circuit. Runbook: CircuitFlapping.",
 		overTime("{{resilience_circuit_breaker_state}}", `
 			sum by (resilience_circuit_breaker_state) (
-				clamp_min(`+counter+` - `+counter+` offset $__interval, 0)
+				`+more(transitionsTotal, "$__interval")+`
+				> 0
 			)`)).
 		bars().legend("sum").overriding(overrides...).custom("axisSoftMax", 2)
 }
 
 func stateChanges() panel {
-	counter := `resilience_circuit_breaker_transitions_total{$CIRCUITS}`
+	happened := more(transitionsTotal, "15s") + `
+				> 0`
 	const by = `job, resilience_circuit_breaker_name, resilience_circuit_breaker_previous_state, resilience_circuit_breaker_state`
 	state := []any{"mappings", labelsToStates(), "custom.cellOptions", map[string]any{"type": "color-text"}}
 	return table("State changes in the last hour", 13, 8, "short",
@@ -289,12 +291,17 @@ func stateChanges() panel {
 		column{title: "From", label: "resilience_circuit_breaker_previous_state", width: 125, pairs: state},
 		column{title: "To", label: "resilience_circuit_breaker_state", width: 125, pairs: state},
 		column{title: "Count", width: 80, pairs: []any{"decimals", 0}, expr: `
-			round(sum by (` + by + `) (increase(` + counter + `[1h]))) > 0`},
+			sum by (` + by + `) (
+				sum_over_time((
+				` + happened + `
+				)[1h:15s])
+			)`},
 		column{title: "Last transition", width: 180, pairs: []any{"unit", "dateTimeAsLocal"}, expr: `
 			1000 * max by (` + by + `) (
-				max_over_time(
-					(timestamp(` + counter + `) and ` + counter + ` - ` + counter + ` offset 15s > 0)[1h:15s]
-				)
+				max_over_time((
+				timestamp(` + transitionsTotal + `) and
+				` + happened + `
+				)[1h:15s])
 			)`},
 	)
 }
