@@ -89,10 +89,14 @@ func (g grafana) aligned() (from, to time.Time) {
 var labelValuesPattern = regexp.MustCompile(`^label_values\((.+), ?(\w+)\)$`)
 
 // labelValues takes apart the query of a variable.
-func labelValues(t *testing.T, definition string) (selector, label string) {
+func labelValues(t *testing.T, v variable) (selector, label string) {
 	t.Helper()
-	match := labelValuesPattern.FindStringSubmatch(definition)
-	require.NotNil(t, match, "%q is not of the form label_values(selector, label)", definition)
+	query, ok := v.Query.(map[string]any)
+	require.True(t, ok, v.Name)
+	text, ok := query["query"].(string)
+	require.True(t, ok, v.Name)
+	match := labelValuesPattern.FindStringSubmatch(text)
+	require.NotNil(t, match, "%q is not of the form label_values(selector, label)", text)
 	return match[1], match[2]
 }
 

@@ -114,16 +114,17 @@ type row struct {
 //
 // It takes more, not increase: ranges would overlap, and mark an opening again and again.
 func openings(filter string) annotation {
-	return annotation{
-		Datasource: prometheus,
-		Enable:     true,
-		IconColor:  "red",
-		Name:       "Circuit opened",
-		Expr: query(`
+	opened := overTime("", `
 			sum by ($CIRCUIT) (
-				` + more(`resilience_circuit_breaker_transitions_total{`+filter+`, resilience_circuit_breaker_previous_state="closed", resilience_circuit_breaker_state=~"open|forced_open"}`, "$__interval") + `
-			) > 0`),
-		Step:        "15s",
+				`+more(`resilience_circuit_breaker_transitions_total{`+filter+`, resilience_circuit_breaker_previous_state="closed", resilience_circuit_breaker_state=~"open|forced_open"}`, "$__interval")+`
+			) > 0`)
+	opened.RefID, opened.Interval = "Anno", "15s"
+	return annotation{
+		Datasource:  prometheus,
+		Enable:      true,
+		IconColor:   "red",
+		Name:        "Circuit opened",
+		Target:      opened,
 		TagKeys:     "job",
 		TextFormat:  "in {{job}}",
 		TitleFormat: "{{resilience_circuit_breaker_name}} opened",
@@ -162,7 +163,6 @@ func choice(name, label, description, values string) variable {
 		AllValue:   ".*",
 		Current:    map[string]any{"selected": true, "text": []string{"All"}, "value": []string{"$__all"}},
 		Datasource: &prometheus,
-		Definition: values,
 		IncludeAll: true,
 		Multi:      true,
 		Query:      map[string]any{"qryType": 1, "query": values, "refId": "PrometheusVariableQueryEditor-VariableQuery"},

@@ -34,9 +34,8 @@ type annotation struct {
 	Enable      bool   `json:"enable"`
 	IconColor   string `json:"iconColor"`
 	Name        string `json:"name"`
-	Expr        string `json:"expr"`
-	Step        string `json:"step"`
 	TagKeys     string `json:"tagKeys"`
+	Target      target `json:"target"`
 	TextFormat  string `json:"textFormat"`
 	TitleFormat string `json:"titleFormat"`
 }
@@ -62,7 +61,6 @@ type variable struct {
 	AllValue    string         `json:"allValue,omitempty"`
 	Current     map[string]any `json:"current"`
 	Datasource  *source        `json:"datasource,omitempty"`
-	Definition  string         `json:"definition,omitempty"`
 	Description string         `json:"description"`
 	IncludeAll  bool           `json:"includeAll"`
 	Label       string         `json:"label"`
@@ -182,6 +180,7 @@ type target struct {
 	Expr         string `json:"expr"`
 	Format       string `json:"format"`
 	Instant      bool   `json:"instant"`
+	Interval     string `json:"interval,omitempty"` // the shortest step
 	LegendFormat string `json:"legendFormat,omitempty"`
 	Range        bool   `json:"range"`
 	RefID        string `json:"refId"`

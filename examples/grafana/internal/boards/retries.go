@@ -81,7 +81,7 @@ const (
 	succeededIs     = "Operations that ended well, at once or after a retry, among those whose caller did not give up. This is what callers feel."
 	savedIs         = "Operations that failed at first and ended well after a retry, among all."
 	helpedIs        = "Operations that ended well after a retry, among those that were retried or would have been: the others were exhausted, or ran out of time or budget. Low means that retries are no remedy for what is wrong."
-	amplificationIs = "Attempts that reached the dependency, for each operation: 1 is no retries. Attempts that a circuit rejected are not in it. A dependency that is short of capacity gets this much more load. Runbook: RetryAmplification."
+	amplificationIs = "Attempts that reached the dependency, for each operation: 1 is no retries. Attempts that a circuit rejected are not in it, so that it is below 1 while one is open. A dependency that is short of capacity gets this much more load. Runbook: RetryAmplification."
 	exhaustedIs     = "Operations whose last attempt failed, among all. Runbook: RetriesExhausted."
 )
 
@@ -152,7 +152,6 @@ func retryTable() panel {
 func amplification() panel {
 	p := lines("Amplification", 8, 8, "none", amplificationIs, overTime(retryName, amplified(" by ($RETRY)"))).
 		line(1.5).linking(retryLinks()...)
-	p.FieldConfig.Defaults.Min = ptr(1.0)
 	p.FieldConfig.Defaults.Decimals = ptr(2)
 	return p.custom("axisSoftMax", 1.6).custom("fillOpacity", 0)
 }
