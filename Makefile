@@ -34,10 +34,10 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format vet lint race tidy bench microbench fuzz rules cover
+.PHONY: help demo test check format vet lint race tidy bench microbench fuzz rules dashboards cover
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## Run the demo for about a minute; ARGS=-h explains its flags
 	@go build -C examples/grafana -o "$(CURDIR)/bin/demo" .
@@ -92,6 +92,11 @@ fuzz: ## Fuzz every target of every module for FUZZTIME (a duration, or runs: 10
 rules: ## Check and test the alert rules with promtool, which takes some minutes to build the first time
 	@go run $(PROMTOOL) check rules examples/grafana/rules/*.rules.yml
 	@go run $(PROMTOOL) test rules examples/grafana/rules/tests/*.test.yml
+
+dashboards: ## Check the dashboards against the types that Grafana publishes; needs node and npm
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+		echo "make dashboards needs node (20 or later) and npm; on Debian: apt-get install nodejs npm" >&2; exit 1; }
+	@cd examples/grafana/schema && npm ci --silent && npm run --silent check
 
 cover: ## Print the statement coverage of the root module; the profile is coverage.out
 	@go test -coverpkg=./... -coverprofile=coverage.out ./...
