@@ -38,7 +38,7 @@ type CircuitBreaker struct {
 	base      time.Time     // the zero of the breaker's monotonic clock
 	slowAfter time.Duration // 0 when no call is slow
 	flights   *flights      // nil unless it matters whether calls are under way
-	plain     bool          // none of the next two, and no flights
+	plain     bool          // none of the next two, and no flights: closed, calls are plainCalls
 	slows     bool          // calls can be slow, so all are timed
 	observed  bool          // the sink wants to hear of calls, if it is enabled
 	retired   atomic.Bool   // set by Close, under mu
@@ -128,38 +128,24 @@ func (b *CircuitBreaker) ID() uint64 { return b.id }
 // forced into; [CircuitBreaker.GetStats] tells them apart.
 func (b *CircuitBreaker) State() CircuitState { return b.phase.Load().state }
 
-// Execute runs fn if the breaker admits the call, and returns fn's error unchanged.
-// Else it returns a [*RejectedError], which is [ErrCircuitBreakerOpen]. If ctx is
-// done already, fn is not run, nothing is counted, and ctx's error comes back.
-//
-// Fn runs on the caller's goroutine. If it panics or calls [runtime.Goexit], that
-// counts as a failure and goes on its way.
-func (b *CircuitBreaker) Execute(ctx context.Context, fn func() error) error {
-	if fn == nil {
-		panic("resilience: Execute of a nil function")
-	}
+// run is Execute or Run where a call is more than counted: it may be a probe, or be
+// rejected, or somebody wants to know of it. The work is in one of its two forms; a
+// closure that makes one of the other would be an allocation.
+func (b *CircuitBreaker) run(ctx context.Context, plain func() error, withContext func(context.Context) error) error {
 	var c call
 	if err := b.admit(ctx, &c); err != nil {
 		return err
 	}
-	defer c.abandon()
-	err := fn()
-	c.finish(err)
-	return err
+	return c.run(plain, withContext)
 }
 
-// Run is Execute for work that takes a context: ctx, or what a sink derived from
-// it for this call. It makes a CircuitBreaker a [Policy].
-func (b *CircuitBreaker) Run(ctx context.Context, fn func(context.Context) error) error {
-	if fn == nil {
-		panic("resilience: Run of a nil function")
-	}
-	var c call
-	if err := b.admit(ctx, &c); err != nil {
-		return err
-	}
+func (c *call) run(plain func() error, withContext func(context.Context) error) (err error) {
 	defer c.abandon()
-	err := fn(c.ctx)
+	if plain != nil {
+		err = plain()
+	} else {
+		err = withContext(c.ctx)
+	}
 	c.finish(err)
 	return err
 }
@@ -169,6 +155,9 @@ func (b *CircuitBreaker) Run(ctx context.Context, fn func(context.Context) error
 // the call with [Permit.Done]; a permit of a half-open breaker that is forgotten
 // counts as a failed probe after ProbeTimeout.
 func (b *CircuitBreaker) Acquire(ctx context.Context) (Permit, error) {
+	if err := ctx.Err(); err != nil {
+		return Permit{}, err
+	}
 	h := new(held)
 	if err := b.admit(ctx, &h.call); err != nil {
 		return Permit{}, err
@@ -204,7 +193,7 @@ func (p Permit) Done(err error) {
 	p.held.call.finish(err)
 }
 
-// call is one admitted call. It lives on the stack of Execute or Run.
+// call is one admitted call. It lives on the stack of run.
 type call struct {
 	b     *CircuitBreaker
 	phase *phase          // that admitted it
@@ -216,11 +205,8 @@ type call struct {
 	done  bool            // settled; what follows is only told
 }
 
-// admit fills c in or says why the call may not run.
+// admit fills c in or says why the call may not run. It does not ask ctx.
 func (b *CircuitBreaker) admit(ctx context.Context, c *call) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	c.b, c.ctx, c.phase = b, ctx, b.phase.Load()
 	if c.phase.state != StateClosed {
 		if err := b.admitProbe(c); err != nil {
@@ -286,17 +272,9 @@ func (c *call) observeGuarded() {
 func (c *call) finish(err error) {
 	outcome := events.OutcomeSuccess
 	if err != nil {
-		outcome = c.outcome(err) // if this panics, abandon settles
+		outcome = c.b.outcome(c.ctx, err) // if this panics, abandon settles
 	}
-	if c.probe != nil || c.timed {
-		c.settle(outcome, err, false)
-		return
-	}
-	// The usual case: nobody wants to know how long it took or what it came to.
-	c.done = true
-	if rotated, changed, _ := c.b.settleClosed(c, outcome, false, unread); changed || rotated != nil {
-		c.tell(rotated, changed)
-	}
+	c.settle(outcome, err, false)
 }
 
 // abandon settles a call whose work, or whose classifier, did not return: it
@@ -308,8 +286,9 @@ func (c *call) abandon() {
 	}
 }
 
-func (c *call) outcome(err error) events.Outcome {
-	if gaveUp(c.ctx, err) || !isPlain(err) && isIgnored(err) || !c.b.classify(err) {
+// outcome says what a call came to that returned err.
+func (b *CircuitBreaker) outcome(ctx context.Context, err error) events.Outcome {
+	if gaveUp(ctx, err) || !isPlain(err) && isIgnored(err) || !b.classify(err) {
 		return events.OutcomeIgnored
 	}
 	return events.OutcomeFailure
@@ -320,7 +299,10 @@ func (c *call) outcome(err error) events.Outcome {
 func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 	c.done = true
 	b, p := c.b, c.phase
-	now := time.Since(b.base)
+	now := unread
+	if c.timed {
+		now = time.Since(b.base)
+	}
 	slow := b.slows && now-c.start >= b.slowAfter && outcome != events.OutcomeIgnored
 
 	var rotated *marks
@@ -328,10 +310,10 @@ func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 	if c.probe != nil {
 		changed, stale = b.settleProbe(c, outcome, slow)
 	} else {
-		rotated, changed, stale = b.settleClosed(c, outcome, slow, now)
+		rotated, changed, stale = b.settleClosed(c.ctx, p, outcome, slow, now)
 	}
 	if b.sink.CallFinished == nil || !c.told {
-		c.tell(rotated, changed)
+		b.announce(c.ctx, rotated, changed)
 		return
 	}
 	e := events.CallFinished{
@@ -350,26 +332,25 @@ func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 	c.tellAll(rotated, changed, e)
 }
 
-// tell tells what the call brought about. Deferred, so that a sink that panics at
-// one event does not cost the others.
-func (c *call) tell(rotated *marks, changed bool) {
+// announce tells what a call brought about. Deferred, so that a sink that panics at one
+// event does not cost the others.
+func (b *CircuitBreaker) announce(ctx context.Context, rotated *marks, changed bool) {
 	if changed {
-		defer c.b.deliver()
+		defer b.deliver()
 	}
 	if rotated != nil {
-		c.b.tellRotated(c.ctx, rotated)
+		b.tellRotated(ctx, rotated)
 	}
 }
 
 func (c *call) tellAll(rotated *marks, changed bool, e events.CallFinished) {
 	defer c.b.sink.CallFinished(c.ctx, e)
-	c.tell(rotated, changed)
+	c.b.announce(c.ctx, rotated, changed)
 }
 
-// settleClosed counts the outcome of a call that a closed phase admitted, and
+// settleClosed counts the outcome of a call that the closed phase p admitted, and
 // opens the breaker if that is due. Now is unread if the clock was not read yet.
-func (b *CircuitBreaker) settleClosed(c *call, outcome events.Outcome, slow bool, now time.Duration) (rotated *marks, changed, stale bool) {
-	p := c.phase
+func (b *CircuitBreaker) settleClosed(ctx context.Context, p *phase, outcome events.Outcome, slow bool, now time.Duration) (rotated *marks, changed, stale bool) {
 	if outcome == events.OutcomeIgnored {
 		p.ignored.Add(1)
 		return nil, false, b.late(p)
@@ -397,13 +378,10 @@ func (b *CircuitBreaker) settleClosed(c *call, outcome events.Outcome, slow bool
 	if b.late(p) {
 		return nil, false, true
 	}
-	// A window without failures and slow calls cannot open the breaker. Of two calls
-	// that finish at once each counts before it reads, so the later reading of the
-	// two sees both: no outcome goes unjudged.
-	if w.failure.Load() != m.oldest.failure || w.slow.Load() != m.oldest.slow {
-		if better := outcome == events.OutcomeSuccess && !slow; !better || !m.settled.Load() {
-			changed = b.judge(c.ctx, p, m)
-		}
+	// Of two calls that finish at once each counts before it reads, so the later reading
+	// of the two sees both: no outcome goes unjudged.
+	if w.failure.Load() > m.fine.failure.Load() || w.slow.Load() > m.fine.slow.Load() {
+		changed = b.judge(ctx, p, m)
 	}
 	return rotated, changed, false
 }
@@ -423,26 +401,24 @@ func (b *CircuitBreaker) late(p *phase) bool {
 	return true
 }
 
-// judge opens the breaker if the window of p, whose marks are m, demands it.
+// judge opens the breaker if the window of p, whose marks are m, demands it. If not,
+// it notes how many failures and slow calls are fine from now on, and calls look no
+// further while there are no more: under the same marks the volume only grows, so what
+// is below the thresholds now is so later.
 func (b *CircuitBreaker) judge(ctx context.Context, p *phase, m *marks) (changed bool) {
 	if !p.judged {
 		return false
 	}
-	w := &p.window
-	now := w.tally()
-	counts := now.since(m.oldest)
-	volume := counts.Volume()
-	if volume < b.judgement.volume {
+	counts := p.window.tally().since(m.oldest)
+	if counts.Volume() < b.judgement.volume {
 		return false
 	}
-	if !b.judgement.clearlyBelow(counts.Failure, counts.Slow, volume) {
+	if b.judgement.of(counts) != "" {
 		return b.open(ctx, p)
 	}
-	// What was counted between the loads of tally may make its ratios too low. If
-	// nothing that raises them was, they held at the moment the successes were read.
-	if !m.settled.Load() && w.failure.Load() == now.failure && w.slow.Load() == now.slow {
-		m.settled.Store(true)
-	}
+	failures, slow := b.judgement.fine(counts.Volume())
+	m.fine.failure.Store(m.oldest.failure + failures)
+	m.fine.slow.Store(m.oldest.slow + slow)
 	return false
 }
 
@@ -689,6 +665,7 @@ func (b *CircuitBreaker) newPhase(state CircuitState, forced bool, at time.Time,
 		until:      never,
 	}
 	if state == StateClosed {
+		p.plain = b.plain
 		// Rotations are told by calls, not by a timer; a closed breaker sets no timer.
 		heats := b.sink.WindowRotated == nil && !b.retired.Load()
 		p.window.init(b.base, now, b.windowSize, b.bucketCount, heats, b.slows)

@@ -125,11 +125,16 @@ func (w *SlidingWindow) countSuccess(m *marks) {
 			w.heat(m)
 		}
 	case m.hot:
-		w.stripes.CompareAndSwap(nil, newStripes())
-		w.stripes.Load().add()
+		w.spread()
 	default:
 		w.success.Add(1)
 	}
+}
+
+// spread adds a success that met another at the counter, and makes stripes of it.
+func (w *SlidingWindow) spread() {
+	w.stripes.CompareAndSwap(nil, newStripes())
+	w.stripes.Load().add()
 }
 
 // countFailure adds a failure to a window whose marks are m.

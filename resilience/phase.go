@@ -30,6 +30,7 @@ type phase struct {
 	state      CircuitState
 	forced     bool
 	judged     bool // closed and not forced: outcomes can open the breaker
+	plain      bool // closed, and all that its calls need is to be counted
 	generation uint64
 	began      time.Time     // wall clock, for people
 	since      time.Duration // the same on the breaker's monotonic clock
@@ -115,15 +116,6 @@ type judgement struct {
 	slowRatio  float64 // 0: off
 }
 
-// clearlyBelow reports whether both ratios are below their thresholds by more than
-// rounding can hide. It saves every failure of a healthy breaker two divisions; what
-// is not clear is judged by of.
-func (j *judgement) clearlyBelow(failures, slow, volume uint64) bool {
-	v := float64(int64(volume)) * (1 - 1e-9)
-	return float64(int64(failures)) < j.errorRatio*v &&
-		(j.slowRatio == 0 || float64(int64(slow)) < j.slowRatio*v)
-}
-
 // of returns why a breaker whose window holds c must open, empty if it need not.
 //
 // The ratios are divided, not multiplied out: a quotient of two integers is
@@ -140,6 +132,23 @@ func (j judgement) of(c events.Counts) events.Reason {
 	default:
 		return ""
 	}
+}
+
+// fine returns how many failures and slow calls of a window of the given volume are
+// below the thresholds, at most. They are in a window of any larger volume too, since
+// the quotient that of rounds does not grow with its divisor.
+func (j judgement) fine(volume uint64) (failures, slow uint64) {
+	return below(j.errorRatio, volume), below(j.slowRatio, volume)
+}
+
+// below returns the largest number whose share of the volume, as of divides it, is
+// below the ratio. The product may be rounded up past it.
+func below(ratio float64, volume uint64) uint64 {
+	n := uint64(ratio * float64(volume))
+	for n > 0 && float64(n)/float64(volume) >= ratio {
+		n--
+	}
+	return n
 }
 
 // probe is one call of a half-open breaker. Its identity is its address.

@@ -78,31 +78,32 @@ func TestJudgement(t *testing.T) {
 	}
 }
 
-// What is clearly below a threshold is below it, at every decimal threshold: the
-// quick comparison never keeps closed what the exact one opens.
-func TestClearlyBelowIsBelow(t *testing.T) {
-	check := func(failures, volume uint64, ratio float64) {
-		c := events.Counts{Success: volume - failures, Failure: failures}
-		errs := judgement{volume: 1, errorRatio: ratio}
-		if errs.clearlyBelow(failures, 0, volume) && errs.of(c) != "" {
-			t.Fatalf("%d of %d is not below %v", failures, volume, ratio)
-		}
-		slow := judgement{volume: 1, errorRatio: 1.1, slowRatio: ratio}
-		if slow.clearlyBelow(0, failures, volume) && slow.of(events.Counts{Success: volume, Slow: failures}) != "" {
-			t.Fatalf("%d slow of %d is not below %v", failures, volume, ratio)
-		}
+// What is fine in a window neither opens a breaker in it nor in a larger one, and one
+// more does, at every decimal threshold: calls that are not judged need not be.
+func TestFineIsBelowTheThresholds(t *testing.T) {
+	reason := func(failures, slow, volume uint64, ratio float64) events.Reason {
+		j := judgement{volume: 1, errorRatio: ratio, slowRatio: ratio}
+		return j.of(events.Counts{Success: volume - failures, Failure: failures, Slow: slow})
 	}
 	for percent := 1; percent <= 100; percent++ {
 		ratio := float64(percent) / 100
-		for _, volume := range []uint64{1, 2, 3, 7, 10, 99, 100, 300, 1e4, 1e6, 1e9, 1 << 40} {
-			at := uint64(ratio * float64(volume))
-			for _, failures := range []uint64{at, at + 1, at - 1} {
-				if failures <= volume {
-					check(failures, volume, ratio)
+		for _, volume := range []uint64{1, 2, 3, 7, 10, 99, 100, 300, 1e4, 1e6, 1e9, 1 << 40, 1 << 53} {
+			failures, slow := judgement{errorRatio: ratio, slowRatio: ratio}.fine(volume)
+			for _, larger := range []uint64{0, 1, 2, volume, 1 << 52} {
+				if got := reason(failures, slow, volume+larger, ratio); got != "" {
+					t.Fatalf("%d failures and %d slow of %d: %q at %v", failures, slow, volume+larger, got, ratio)
 				}
+			}
+			if got := reason(failures+1, 0, volume, ratio); got != events.ReasonErrorRate {
+				t.Fatalf("%d failures of %d: %q at %v", failures+1, volume, got, ratio)
+			}
+			if got := reason(0, slow+1, volume, ratio); got != events.ReasonSlowCallRate {
+				t.Fatalf("%d slow of %d: %q at %v", slow+1, volume, got, ratio)
 			}
 		}
 	}
+	failures, slow := judgement{errorRatio: 0.5}.fine(10)
+	require.Equal(t, [2]uint64{4, 0}, [2]uint64{failures, slow}, "no call is slow where none can be")
 }
 
 // TestProbes steps through admission, settlement, expiry and verdict.

@@ -56,7 +56,7 @@ type SlidingWindow struct {
 }
 
 // marks is where the counters of a window stood when each of its buckets began.
-// It is immutable once published, but for settled.
+// It is immutable once published, but for fine.
 type marks struct {
 	end    time.Duration // of the newest bucket
 	oldest tally         // the counters at the start of the oldest bucket
@@ -70,11 +70,10 @@ type marks struct {
 	hot                          bool
 	heatAtSuccess, heatAtFailure uint64
 
-	// settled is set when the counts since these marks held the volume that is
-	// judged and did not open the breaker. From then on a success need not be
-	// judged under these marks: it lowers both ratios, and what raises one, a
-	// failure or a slow call, is judged itself after it was counted.
-	settled atomic.Bool
+	// fine holds where the counters of failures and slow calls may stand under these
+	// marks with nothing to judge: at oldest, since a window without either cannot open
+	// a breaker, and further on once a judgement has said so.
+	fine struct{ failure, slow atomic.Uint64 }
 }
 
 // tally is a reading of a window's counters.
@@ -110,7 +109,7 @@ func (w *SlidingWindow) init(base time.Time, start, size time.Duration, buckets 
 	w.base = base
 	w.span = (size + n - 1) / n // rounded up: no bucket expires early
 	w.heats, w.slows = heats, slows
-	w.marks.Store(w.next(start+w.span, tally{}, buckets))
+	w.publish(w.next(start+w.span, tally{}, buckets))
 }
 
 // Record counts one outcome now. Outcomes other than success and failure are not
@@ -206,6 +205,8 @@ func (w *SlidingWindow) next(end time.Duration, now tally, n int) *marks {
 // publish makes m the marks of the window. It requires mu.
 func (w *SlidingWindow) publish(m *marks) {
 	m.oldest = m.at(0)
+	m.fine.failure.Store(m.oldest.failure)
+	m.fine.slow.Store(m.oldest.slow)
 	w.marks.Store(m)
 }
 
