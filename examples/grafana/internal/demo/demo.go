@@ -244,6 +244,7 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		EveryEvent:  config.EveryEvent,
 		Orders:      generator.Counts,
 		OrdersEvery: max(time.Second, play.Length()/12),
+		Faults:      faults.Statuses,
 		Screen:      config.Screen,
 		Length:      config.length(),
 		Alerts:      watch.history.list,
@@ -345,6 +346,7 @@ func (c Config) intro(length time.Duration, services *shop.Shop) report.Intro {
 		Timeout:  timeout,
 		Opens:    circuit.ErrorThreshold,
 		Window:   circuit.WindowSize,
+		Slow:     circuit.SlowCallDuration,
 		Orders:   "http://" + services.Address(shop.Order) + "/orders",
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -193,6 +195,31 @@ func (f Fault) Draw(r *rand.Rand) Kind {
 	default:
 		return f.Kinds[int(which*float64(len(f.Kinds)))]
 	}
+}
+
+// String says what the fault does, for people: "50% of requests fail (error, hang)".
+func (f Fault) String() string {
+	if f.Share == 0 {
+		return "no request fails"
+	}
+	who := "every request fails"
+	if f.Share < 1 {
+		who = strconv.FormatFloat(100*f.Share, 'g', 3, 64) + "% of requests fail"
+	}
+	names := []string{Error.String()}
+	if len(f.Kinds) > 0 {
+		names = names[:0]
+	}
+	for _, k := range f.Kinds {
+		name := k.String()
+		if k == Slow {
+			name += " by " + f.Lateness().String()
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return who + " (" + strings.Join(names, ", ") + ")"
 }
 
 // Lateness returns by how much a Slow answer is late.

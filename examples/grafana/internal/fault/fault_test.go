@@ -2,6 +2,7 @@ package fault
 
 import (
 	"testing"
+	"time"
 
 	"github.com/breakwater-go/breakwater/internal/leaktest"
 	"github.com/stretchr/testify/require"
@@ -52,4 +53,17 @@ func TestInjector(t *testing.T) {
 	in.Set(map[string]Fault{"b": {Share: 0.5}})
 	require.Zero(t, in.Of("a"), "a service that is not named has no fault")
 	require.Equal(t, Fault{Share: 0.5}, in.Of("b"))
+}
+
+func TestFaultAsText(t *testing.T) {
+	for want, f := range map[string]Fault{
+		"no request fails":                                   {},
+		"every request fails (error)":                        {Share: 1},
+		"50% of requests fail (error, hang)":                 {Share: 0.5, Kinds: []Kind{Error, Hang, Error}},
+		"0.4% of requests fail (cut)":                        {Share: 0.004, Kinds: []Kind{Cut}},
+		"every request fails (slow by 300ms)":                {Share: 1, Kinds: []Kind{Slow}, Delay: 300 * time.Millisecond},
+		"33.3% of requests fail (overloaded, slow by 180ms)": {Share: 1.0 / 3, Kinds: []Kind{Overloaded, Slow}},
+	} {
+		require.Equal(t, want, f.String())
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/breakwater-go/breakwater/events"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/fault"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/load"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/script"
 )
@@ -28,6 +29,10 @@ type Config struct {
 	// OrdersEvery, at whole seconds. Nil if that is not of interest.
 	Orders      func() load.Counts
 	OrdersEvery time.Duration
+
+	// Faults returns the faults that services have. Those that were requested are told
+	// of when they begin and end. Nil if nobody can request any.
+	Faults func() []fault.Status
 
 	// Screen has Follow draw at its end what holds now, several times a second. What
 	// would be a line a second or more of calls and orders is not written then. Out is
@@ -58,6 +63,7 @@ type Log struct {
 	orders   load.Counts
 	ordersAt time.Time // when they were last written
 	present  Announcement
+	requests map[string]fault.Status // by service
 	ordered  history[load.Counts]
 }
 
@@ -83,6 +89,7 @@ func NewLog(config Config) *Log {
 		style:    style{config.Colour},
 		circuits: make(map[string]*circuit),
 		ordersAt: config.Start,
+		requests: make(map[string]fault.Status),
 	}
 }
 
@@ -94,6 +101,7 @@ type Intro struct {
 	Timeout  time.Duration // of each attempt
 	Opens    float64       // a circuit, at this ratio of failures
 	Window   time.Duration // among the calls of
+	Slow     time.Duration // or of calls that took so long
 	Orders   string        // URL to which orders are posted
 }
 
@@ -108,8 +116,8 @@ func (l *Log) Intro(i Intro) {
 		long = "for " + span(i.Length)
 	}
 	text := "\n" + l.style.bold("Breakwater demo") + ": an order service calls inventory, payment and shipping.\n" +
-		wrap(fmt.Sprintf("%v orders a second %s. Each call is tried up to %s, %s each, behind a circuit that opens when %s of the calls of the last %s have failed.",
-			i.Rate, long, times(i.Attempts), span(i.Timeout), percent(i.Opens), span(i.Window)), "", columns) +
+		wrap(fmt.Sprintf("%v orders a second %s. Each call is tried up to %s, %s each, behind a circuit that opens when %s of the calls of the last %s have failed, or took %s or longer.",
+			i.Rate, long, times(i.Attempts), span(i.Timeout), percent(i.Opens), span(i.Window), span(i.Slow)), "", columns) +
 		"Order something yourself: curl -X POST " + i.Orders + "\nStop early with Ctrl-C.\n"
 	l.write(text)
 }
@@ -284,6 +292,7 @@ func (l *Log) closeScreen() {
 
 // tick writes what has gathered, or draws what holds.
 func (l *Log) tick(now time.Time) {
+	l.tellFaults(now)
 	if l.config.Screen != nil {
 		if l.err == nil {
 			l.err = l.config.Screen.Draw(l.panel(now, l.config.Screen.columns()))
@@ -314,6 +323,31 @@ func (l *Log) tick(now time.Time) {
 	}
 	if l.config.Orders != nil && now.Sub(l.ordersAt) >= l.config.OrdersEvery-50*time.Millisecond {
 		l.tellOrders(now)
+	}
+}
+
+// tellFaults writes which faults were requested, and which are no more.
+func (l *Log) tellFaults(now time.Time) {
+	if l.config.Faults == nil {
+		return
+	}
+	for _, s := range l.config.Faults() {
+		before, was := l.requests[s.Service]
+		text := ""
+		switch {
+		case !s.Requested && was:
+			delete(l.requests, s.Service)
+			text = "request is over; again as the script has it: " + s.Fault.String()
+		case s.Requested && (!was || s.Fault.String() != before.Fault.String() || !s.Until.Equal(before.Until)):
+			l.requests[s.Service] = s
+			text = "by request: " + s.Fault.String()
+			if !s.Until.IsZero() {
+				text += ", for " + span(s.Until.Sub(now).Round(time.Second))
+			}
+		default:
+			continue
+		}
+		l.line(now, s.Service, l.style.warn(pad("fault")), text)
 	}
 }
 
@@ -388,8 +422,8 @@ func transition(e events.StateChanged, t events.Thresholds) string {
 		return fmt.Sprintf("%s of %s failed (threshold %s)%s",
 			percent(e.Counts.FailureRatio()), count(volume, "call"), percent(t.ErrorThreshold), next)
 	case events.ReasonSlowCallRate:
-		return fmt.Sprintf("%s of %s were slow (threshold %s)%s",
-			percent(e.Counts.SlowRatio()), count(volume, "call"), percent(t.SlowCallThreshold), next)
+		return fmt.Sprintf("%s of %s took %s or longer (threshold %s)%s",
+			percent(e.Counts.SlowRatio()), count(volume, "call"), span(t.SlowCallDuration), percent(t.SlowCallThreshold), next)
 	case events.ReasonSleepWindowElapsed:
 		return "has slept for " + span(e.Elapsed) + "; up to " + count(t.HalfOpenRequests, "probe") + " may try"
 	case events.ReasonProbesFailed:

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/breakwater-go/breakwater/events"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/fault"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/load"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/script"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/shop"
@@ -51,7 +52,7 @@ func at(d time.Duration) time.Time { return start.Add(d) }
 func named(name string) events.Header { return events.Header{Name: name, ID: 1} }
 
 var thresholds = events.Thresholds{
-	ErrorThreshold: 0.5, VolumeThreshold: 10, SlowCallThreshold: 0.8, SleepWindow: 5 * time.Second,
+	ErrorThreshold: 0.5, VolumeThreshold: 10, SlowCallThreshold: 0.8, SlowCallDuration: 150 * time.Millisecond, SleepWindow: 5 * time.Second,
 	HalfOpenRequests: 3, SuccessThreshold: 0.6, WindowSize: 8 * time.Second, BucketCount: 10,
 }
 
@@ -109,7 +110,7 @@ func writeLog(colour bool) string {
 	})
 	l.Intro(Intro{
 		Rate: 40, Length: time.Minute, Attempts: 3, Timeout: 250 * time.Millisecond,
-		Opens: 0.5, Window: 8 * time.Second, Orders: "http://127.0.0.1:8080/orders",
+		Opens: 0.5, Window: 8 * time.Second, Slow: 150 * time.Millisecond, Orders: "http://127.0.0.1:8080/orders",
 	})
 	retried := func(name string, reason events.Reason, n int) {
 		for range n {
@@ -217,6 +218,32 @@ func TestLogOfEveryEvent(t *testing.T) {
 	l.tick(at(time.Minute))
 	requireGolden(t, "events.txt", b.String())
 	require.Equal(t, len(all), strings.Count(b.String(), "\n"), "a line for each event, and no others")
+}
+
+func TestRequestedFaults(t *testing.T) {
+	var b bytes.Buffer
+	half := fault.Fault{Share: 0.5, Kinds: []fault.Kind{fault.Hang}}
+	inventory, payment := fault.Status{Service: "inventory"}, fault.Status{Service: "payment", Fault: fault.Fault{Share: 1}}
+	l := NewLog(Config{Out: &b, Start: start, Faults: func() []fault.Status { return []fault.Status{inventory, payment} }})
+	take := func() string {
+		defer b.Reset()
+		return b.String()
+	}
+	l.tick(at(time.Second))
+	require.Empty(t, take(), "what the script has is no news")
+	payment = fault.Status{Service: "payment", Requested: true, Fault: half, Until: at(32400 * time.Millisecond)}
+	l.tick(at(2 * time.Second))
+	require.Equal(t, "   2.0s  payment    fault      by request: 50% of requests fail (hang), for 30s\n", take())
+	l.tick(at(3 * time.Second))
+	require.Empty(t, take(), "it was told")
+	payment.Until = time.Time{}
+	inventory = fault.Status{Service: "inventory", Requested: true}
+	l.tick(at(4 * time.Second))
+	require.Equal(t, "   4.0s  inventory  fault      by request: no request fails\n"+
+		"   4.0s  payment    fault      by request: 50% of requests fail (hang)\n", take())
+	payment = fault.Status{Service: "payment", Fault: fault.Fault{Share: 1}}
+	l.tick(at(5 * time.Second))
+	require.Equal(t, "   5.0s  payment    fault      request is over; again as the script has it: every request fails (error)\n", take())
 }
 
 func TestKinds(t *testing.T) {
@@ -538,6 +565,7 @@ func TestWrap(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
+	require.Equal(t, []string{"0%", "under 1%", "1%", "50%"}, []string{share(0), share(0.004), share(0.01), share(0.5)})
 	require.Equal(t, "1 call", count(1, "call"))
 	require.Equal(t, "0 calls", count(0, "call"))
 	require.Equal(t, "", list(nil))

@@ -277,7 +277,7 @@ func (s *Summary) retryStory() string {
 		text += fmt.Sprintf("; %d failed in spite of them", givenUp)
 	}
 	if again > 0 {
-		text += fmt.Sprintf(". That took %s more, %s on top of %d calls", count(again, "request"), percent(float64(again)/float64(operations)), operations)
+		text += fmt.Sprintf(". That took %s more, %s on top of %d calls", count(again, "request"), share(float64(again)/float64(operations)), operations)
 	}
 	return text + "."
 }

@@ -80,6 +80,14 @@ func tenths(d, unit time.Duration) string {
 // percent writes a ratio for people.
 func percent(ratio float64) string { return fmt.Sprintf("%.0f%%", 100*ratio) }
 
+// share writes a ratio for people that is not to look like none if it is small.
+func share(ratio float64) string {
+	if ratio > 0 && ratio < 0.01 {
+		return "under 1%"
+	}
+	return percent(ratio)
+}
+
 // count writes a number of things: 1 call, 2 calls.
 func count(n int, thing string) string {
 	if n == 1 {
