@@ -291,7 +291,11 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 
 	summary.Length = time.Since(start)
 	summary.Orders = generator.Counts()
+	summary.Alerts = watch.history.list()
 	summary.Rescue = facts.Rescue()
+	if saved, ok := watch.traces.Saved(); ok {
+		summary.Trace = &saved
+	}
 	summary.Unseen = stream.Dropped()
 	for _, c := range facts.Circuits() {
 		summary.Circuits = append(summary.Circuits, report.Circuit{

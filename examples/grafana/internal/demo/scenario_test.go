@@ -22,6 +22,16 @@ var promises = map[string]func(t *testing.T, s *report.Summary){
 		requireOutage(t, s)
 		require.Equal(t, []string{shop.Payment}, opened(s))
 		require.Positive(t, circuit(s, shop.Payment).Final.Totals.Rejected)
+		var fired []string
+		for _, a := range s.Alerts {
+			if !a.FiringAt.IsZero() {
+				fired = append(fired, a.Name())
+				require.True(t, a.PendingAt.Before(a.FiringAt) && a.FiringAt.Before(a.ResolvedAt), "%+v", a)
+			}
+		}
+		require.Equal(t, []string{"CircuitOpenTooLong of payment"}, fired)
+		require.NotNil(t, s.Trace)
+		require.Equal(t, 3, s.Trace.Attempts)
 	},
 	"flaky": func(t *testing.T, s *report.Summary) {
 		require.Empty(t, opened(s))

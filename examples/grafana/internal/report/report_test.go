@@ -463,6 +463,25 @@ func TestSummaryWithATrace(t *testing.T) {
 	requireGolden(t, "summary-trace.json", b.String())
 }
 
+func TestTooManyAlerts(t *testing.T) {
+	s := &Summary{Start: start}
+	for i := range 12 {
+		a := Alert{Rule: fmt.Sprintf("Rule%d", i), PendingAt: at(time.Duration(i) * time.Second)}
+		if i > 8 {
+			a.FiringAt = a.PendingAt.Add(time.Second)
+		}
+		s.Alerts = append(s.Alerts, a)
+	}
+	var b strings.Builder
+	s.writeAlerts(&b, style{})
+	lines := strings.Split(strings.Trim(b.String(), "\n"), "\n")
+	require.Len(t, lines, 1+toldAlerts+1)
+	require.Contains(t, lines[1], "Rule0 ")
+	require.Contains(t, lines[toldAlerts], "Rule11 ")
+	require.NotContains(t, b.String(), "Rule7 ", "of those that never fired, the later ones are left out")
+	require.Equal(t, "  and 2 more", lines[toldAlerts+1])
+}
+
 func TestTreeOfManySpans(t *testing.T) {
 	root := &traces.Span{Name: "root", Start: start, Duration: time.Second}
 	for range 100 {

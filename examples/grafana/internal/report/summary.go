@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -135,6 +136,7 @@ func (s *Summary) WriteText(w io.Writer, colour bool) error {
 	for _, paragraph := range s.story() {
 		b.WriteString("\n" + wrap(paragraph, "  ", width))
 	}
+	s.writeAlerts(&b, st)
 	s.writeSaved(&b, st)
 	if s.Unseen > 0 {
 		b.WriteString("\n" + wrap(fmt.Sprintf("The log above misses %s: it was not read fast enough. Nothing is missing in the table.",
@@ -166,7 +168,7 @@ func (s *Summary) writeTable(b *strings.Builder, st style) {
 	b.WriteString(st.dim(wrap("Each attempt of a retry is a call. Ignored are those that the service refused (4xx): they say nothing about its health.", "  ", width)))
 }
 
-// story tells what happened: to the circuits, to calls and orders, and of alerts.
+// story tells what happened: to the circuits, and to calls and orders.
 func (s *Summary) story() []string {
 	var story, calm []string
 	for _, c := range s.Circuits {
@@ -182,11 +184,7 @@ func (s *Summary) story() []string {
 	case len(calm) > 0:
 		story = append(story, list(calm)+" never opened.")
 	}
-	story = append(story, s.retryStory()+" "+s.orderStory())
-	if len(s.Alerts) > 0 {
-		story = append(story, s.alertStory())
-	}
-	return story
+	return append(story, s.retryStory()+" "+s.orderStory())
 }
 
 // toldOutages is how many outages of a circuit are told in full.
@@ -283,29 +281,44 @@ func (s *Summary) retryStory() string {
 }
 
 // toldAlerts is how many alerts are told of.
-const toldAlerts = 6
+const toldAlerts = 10
 
-// alertStory tells when alerts were pending, firing and resolved.
-func (s *Summary) alertStory() string {
-	var told []string
-	for _, a := range s.Alerts[:min(len(s.Alerts), toldAlerts)] {
-		text := fmt.Sprintf("The alert %s was pending at %s", a.Name(), s.at(a.PendingAt))
-		switch {
-		case !a.ResolvedAt.IsZero():
-			text += fmt.Sprintf(", firing at %s, and resolved at %s", s.at(a.FiringAt), s.at(a.ResolvedAt))
-		case !a.FiringAt.IsZero():
-			text += fmt.Sprintf(" and firing at %s, and still was when the demo ended", s.at(a.FiringAt))
-		case !a.EndedAt.IsZero():
-			text += fmt.Sprintf(", and no more at %s, before it fired", s.at(a.EndedAt))
-		default:
-			text += ", and still was when the demo ended"
+// writeAlerts writes when alerts were pending, firing and resolved. Those that fired
+// come first where there are too many.
+func (s *Summary) writeAlerts(b *strings.Builder, st style) {
+	told := slices.Clone(s.Alerts)
+	if len(told) > toldAlerts {
+		slices.SortStableFunc(told, func(a, b Alert) int {
+			return cmp.Compare(severity(b), severity(a))
+		})
+		told = told[:toldAlerts]
+		slices.SortStableFunc(told, func(a, b Alert) int { return a.PendingAt.Compare(b.PendingAt) })
+	}
+	if len(told) == 0 {
+		return
+	}
+	b.WriteString("\n" + st.dim(fmt.Sprintf("  %-44s  %8s  %8s  %8s", "alert", "pending", "firing", "over")) + "\n")
+	for _, a := range told {
+		firing, over := fmt.Sprintf("%8s", "never"), fmt.Sprintf("%8s", "not yet")
+		if !a.FiringAt.IsZero() {
+			firing = st.bad(fmt.Sprintf("%8s", s.at(a.FiringAt)))
 		}
-		told = append(told, text+".")
+		if !a.Over().IsZero() {
+			over = fmt.Sprintf("%8s", s.at(a.Over()))
+		}
+		fmt.Fprintf(b, "  %s  %8s  %s  %s\n", cut(fmt.Sprintf("%-44s", a.Name()), 44), s.at(a.PendingAt), firing, over)
 	}
-	if more := len(s.Alerts) - toldAlerts; more > 0 {
-		told = append(told, fmt.Sprintf("There were %d more.", more))
+	if more := len(s.Alerts) - len(told); more > 0 {
+		fmt.Fprintf(b, "  and %d more\n", more)
 	}
-	return strings.Join(told, " ")
+}
+
+// severity orders alerts by how much they are worth telling.
+func severity(a Alert) int {
+	if a.FiringAt.IsZero() {
+		return 0
+	}
+	return 1
 }
 
 func (s *Summary) orderStory() string {

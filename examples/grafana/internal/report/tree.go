@@ -83,11 +83,11 @@ func note(s *traces.Span) (string, paint) {
 	}
 	kind := s.Attribute(errorType)
 	switch {
-	case kind == "timeout":
+	case kind == "timeout", kind == "context.deadlineExceededError":
 		return "no answer in time", style.warn
 	case kind == "canceled":
 		return "given up", style.warn
-	case strings.HasPrefix(kind, "*"):
+	case strings.ContainsAny(kind, "*."):
 		return "failed", style.warn // the name of a Go type says nothing to people
 	case kind != "":
 		return "failed: " + kind, style.warn
