@@ -31,14 +31,37 @@ func protected(sink events.Sink) map[string]func() {
 	down := func() error { return errDown }
 	ignore := func() error { return ignored }
 	work := func(context.Context) error { return nil }
+	failing := func(context.Context) error { return errDown }
+	bulkhead := resilience.NewBulkhead(&resilience.BulkheadConfig{Name: "payment", Events: sink})
+	full := resilience.NewBulkhead(&resilience.BulkheadConfig{Name: "full", MaxConcurrent: 1, Events: sink})
+	within := func(ctx context.Context) error { return full.Run(ctx, work) }
+	limit := resilience.NewRateLimit(&resilience.RateLimitConfig{Name: "payment", Allow: anything{}, Events: sink})
+	fallback := resilience.NewFallback(&resilience.FallbackConfig[struct{}]{
+		Name: "payment", Value: func(context.Context, error) (struct{}, error) { return struct{}{}, nil }, Events: sink,
+	})
+	timeout := resilience.NewTimeout(&resilience.TimeoutConfig{Name: "payment", Events: sink})
+	hedge := resilience.NewHedge(&resilience.HedgeConfig{Name: "payment", Delay: time.Hour, Events: sink})
 	return map[string]func(){
 		"success":   func() { _ = closed.Execute(ctx, nothing) },
 		"failure":   func() { _ = closed.Execute(ctx, down) },
 		"ignored":   func() { _ = closed.Execute(ctx, ignore) },
 		"rejection": func() { _ = forced.Execute(ctx, nothing) },
 		"retry":     func() { _ = retrier.Run(ctx, work) },
+
+		"bulkhead":           func() { _ = bulkhead.Run(ctx, work) },
+		"bulkhead rejection": func() { _ = full.Run(ctx, within) },
+		"rate limit":         func() { _ = limit.Run(ctx, work) },
+		"fallback":           func() { _ = fallback.Run(ctx, work) },
+		"fallback used":      func() { _ = fallback.Run(ctx, failing) },
+		"timeout":            func() { _ = timeout.Run(ctx, work) },
+		"hedge":              func() { _ = hedge.Run(ctx, work) },
 	}
 }
+
+// anything is a limiter that allows anything.
+type anything struct{}
+
+func (anything) Allow() bool { return true }
 
 // requireNoMoreAllocations compares with the engine that talks to a sink that does
 // nothing, function by function: what the engine itself needs to have events is
@@ -49,7 +72,7 @@ func requireNoMoreAllocations(t *testing.T, sink events.Sink) {
 	for name, f := range protected(sink) {
 		f() // first calls may make series
 		require.Equal(t, testing.AllocsPerRun(200, alone[name]), testing.AllocsPerRun(200, f), "allocations per %s", name)
-		if name != "retry" {
+		if name != "retry" && name != "timeout" && name != "hedge" { // these need contexts and timers
 			require.Zero(t, testing.AllocsPerRun(200, f), name)
 		}
 	}
@@ -114,6 +137,23 @@ func TestHooksAllocateNothing(t *testing.T) {
 		"RetryScheduled":  func() { k.sink.RetryScheduled(ctx, events.RetryScheduled{Header: r, Err: errDown}) },
 		"RetryFinished": func() {
 			k.sink.RetryFinished(ctx, events.RetryFinished{Header: r, Reason: events.ReasonExhausted, Err: errDown})
+		},
+		"TimedOut": func() { k.sink.TimedOut(ctx, events.TimedOut{Header: r, Limit: time.Second, Err: errDown}) },
+		"BulkheadWaited": func() {
+			k.sink.BulkheadWaited(ctx, events.BulkheadWaited{Header: b, Duration: time.Second})
+		},
+		"BulkheadRejected": func() {
+			k.sink.BulkheadRejected(ctx, events.BulkheadRejected{Header: b, Reason: events.ReasonQueueFull})
+		},
+		"RateLimited": func() {
+			k.sink.RateLimited(ctx, events.RateLimited{Header: r, Duration: time.Second, Outcome: events.OutcomeRejected})
+		},
+		"FellBack": func() { k.sink.FellBack(ctx, events.FellBack{Header: r, Err: errDown}) },
+		"HedgeAttemptStarted": func() {
+			k.sink.HedgeAttemptStarted(ctx, events.HedgeAttemptStarted{Header: r, Attempt: 2, Delay: time.Second, Previous: ctx})
+		},
+		"HedgeAttemptFinished": func() {
+			k.sink.HedgeAttemptFinished(ctx, events.HedgeAttemptFinished{Header: r, Attempt: 2, Won: true})
 		},
 	} {
 		f()

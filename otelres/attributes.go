@@ -32,6 +32,27 @@ const (
 	keyDelay           = attribute.Key("resilience.retry.delay")
 	keyTotalDelay      = attribute.Key("resilience.retry.total_delay")
 
+	keyTimeoutName  = attribute.Key("resilience.timeout.name")
+	keyTimeoutLimit = attribute.Key("resilience.timeout.limit")
+
+	keyBulkheadName    = attribute.Key("resilience.bulkhead.name")
+	keyBulkheadOutcome = attribute.Key("resilience.bulkhead.call.outcome")
+	keyBulkheadReason  = attribute.Key("resilience.bulkhead.rejection.reason")
+	keyBulkheadWait    = attribute.Key("resilience.bulkhead.wait")
+
+	keyRateLimitName    = attribute.Key("resilience.rate_limit.name")
+	keyRateLimitOutcome = attribute.Key("resilience.rate_limit.outcome")
+	keyRateLimitWait    = attribute.Key("resilience.rate_limit.wait")
+
+	keyFallbackName    = attribute.Key("resilience.fallback.name")
+	keyFallbackOutcome = attribute.Key("resilience.fallback.outcome")
+
+	keyHedgeName           = attribute.Key("resilience.hedge.name")
+	keyHedgeAttemptNumber  = attribute.Key("resilience.hedge.attempt.number")
+	keyHedgeAttemptKind    = attribute.Key("resilience.hedge.attempt.kind")
+	keyHedgeAttemptOutcome = attribute.Key("resilience.hedge.attempt.outcome")
+	keyHedgeDelay          = attribute.Key("resilience.hedge.delay")
+
 	keyDropReason = attribute.Key("resilience.events.drop_reason")
 
 	keyErrorType = semconv.ErrorTypeKey
@@ -39,8 +60,8 @@ const (
 
 // Values that are not spelled by package events.
 const (
-	// other stands for what a bound leaves no room for: the name of a breaker or
-	// retry beyond the name limit, an error.type beyond the sixteenth.
+	// other stands for what a bound leaves no room for: the name of a breaker, retry
+	// or other policy beyond the name limit, an error.type beyond the sixteenth.
 	other = "_OTHER"
 
 	errorTypePanic = "panic"

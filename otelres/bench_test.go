@@ -145,5 +145,26 @@ func deaf(s events.Sink) events.Sink {
 	if s.RetryFinished != nil {
 		d.RetryFinished = func(context.Context, events.RetryFinished) {}
 	}
+	if s.TimedOut != nil {
+		d.TimedOut = func(context.Context, events.TimedOut) {}
+	}
+	if s.BulkheadWaited != nil {
+		d.BulkheadWaited = func(context.Context, events.BulkheadWaited) {}
+	}
+	if s.BulkheadRejected != nil {
+		d.BulkheadRejected = func(context.Context, events.BulkheadRejected) {}
+	}
+	if s.RateLimited != nil {
+		d.RateLimited = func(context.Context, events.RateLimited) {}
+	}
+	if s.FellBack != nil {
+		d.FellBack = func(context.Context, events.FellBack) {}
+	}
+	if s.HedgeAttemptStarted != nil {
+		d.HedgeAttemptStarted = func(ctx context.Context, _ events.HedgeAttemptStarted) context.Context { return ctx }
+	}
+	if s.HedgeAttemptFinished != nil {
+		d.HedgeAttemptFinished = func(context.Context, events.HedgeAttemptFinished) {}
+	}
 	return d
 }

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,6 +75,7 @@ func everythingHappens(t *testing.T, k *kit) {
 	t.Helper()
 	ctx, root := k.tracers.Tracer("application").Start(t.Context(), "POST /orders")
 	defer root.End()
+	everyPolicyHappens(ctx, k.sink) // first, since it takes a while and windows forget
 	b := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{
 		Name: "gateway", VolumeThreshold: 2, HalfOpenRequests: 1, SleepWindow: time.Second, Events: k.sink,
 	})
@@ -116,6 +119,95 @@ func everythingHappens(t *testing.T, k *kit) {
 	<-ended
 	h := events.Header{Name: "payment"} // the engine has no retry budget yet
 	k.sink.RetryFinished(k.sink.RetryStarted(ctx, events.RetryStarted{Header: h}), events.RetryFinished{Header: h, Reason: events.ReasonBudgetExhausted})
+}
+
+// everyPolicyHappens is everythingHappens for the policies besides breaker and retry.
+func everyPolicyHappens(ctx context.Context, sink events.Sink) {
+	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	work := func(d time.Duration, err error) func(context.Context) error {
+		return func(ctx context.Context) error {
+			select {
+			case <-time.After(d):
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	_ = resilience.NewTimeout(&resilience.TimeoutConfig{Name: "payment", Limit: time.Second, Events: sink}).Run(ctx, hang)
+
+	b := resilience.NewBulkhead(&resilience.BulkheadConfig{
+		Name: "payment", MaxConcurrent: 1, MaxQueue: 2, MaxWait: time.Second, Events: sink,
+	})
+	var wg sync.WaitGroup
+	hasty, cancel := context.WithTimeout(ctx, time.Second/4)
+	for _, c := range []context.Context{ctx, ctx, hasty, ctx} { // runs, waits, gives up, finds it full
+		wg.Go(func() { _ = b.Run(c, work(time.Second/2, nil)) })
+		synctest.Wait()
+	}
+	wg.Wait()
+	cancel()
+	for range 2 { // the second waits in vain
+		wg.Go(func() { _ = b.Run(ctx, work(time.Minute, nil)) })
+		synctest.Wait()
+	}
+	wg.Wait()
+
+	tokens := make(tokens, 1)
+	for _, wait := range []bool{false, true} {
+		c := &resilience.RateLimitConfig{Name: "payment", Events: sink}
+		if wait {
+			c.Wait = tokens
+			time.AfterFunc(time.Second, func() { tokens <- struct{}{} })
+		} else {
+			c.Allow = tokens
+		}
+		l := resilience.NewRateLimit(c)
+		_ = l.Run(ctx, work(0, nil))
+		hasty, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
+		_ = l.Run(hasty, work(0, nil))
+		cancel()
+	}
+
+	for _, err := range []error{nil, errDown} {
+		f := resilience.NewFallback(&resilience.FallbackConfig[struct{}]{
+			Name: "payment", Events: sink, Value: func(context.Context, error) (struct{}, error) { return struct{}{}, err },
+		})
+		_ = f.Run(ctx, work(0, errDown))
+	}
+
+	full := &resilience.BulkheadFullError{}
+	for _, attempts := range [][2]func(context.Context) error{
+		{hang, work(0, nil)},
+		{work(1500*time.Millisecond, nil), hang},
+		{work(1500*time.Millisecond, errDown), work(time.Second, errDown)},
+		{work(1500*time.Millisecond, full), work(time.Second, full)},
+	} {
+		h := resilience.NewHedge(&resilience.HedgeConfig{Name: "payment", Delay: time.Second, Events: sink})
+		var n atomic.Int32
+		_ = h.Run(ctx, func(ctx context.Context) error { return attempts[n.Add(1)-1](ctx) })
+	}
+}
+
+// tokens is a limiter with as many tokens as are in the channel.
+type tokens chan struct{}
+
+func (t tokens) Allow() bool {
+	select {
+	case <-t:
+		return true
+	default:
+		return false
+	}
+}
+
+func (t tokens) Wait(ctx context.Context) error {
+	select {
+	case <-t:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // TestDocumentTellsTheTruth compares TELEMETRY.md with what arrives at the SDK: all
@@ -206,7 +298,10 @@ func TestDocumentTellsTheTruth(t *testing.T) {
 		}
 
 		// Every value of the closed sets in metrics occurs.
-		for _, name := range []string{mStatus, mTransitions, mCalls, mOperations, mAttempts} {
+		for _, name := range []string{
+			mStatus, mTransitions, mCalls, mOperations, mAttempts,
+			mBulkheadCalls, mBulkheadWait, mRateLimited, mFallbackUsed, mHedgeAttempts,
+		} {
 			for _, key := range list(doc["Metrics"][name][4]) {
 				values := list(doc["Attributes"][key][4])
 				if values[0] == "any" {
@@ -231,7 +326,7 @@ func walk(r sdklog.Record, f func(attribute.KeyValue)) {
 // instrumentOf names the instrument that a metric comes from, as far as data tells.
 func instrumentOf(m metricdata.Metrics) string {
 	observable := ""
-	if slices.Contains(observedOnly, m.Name) {
+	if slices.Contains(observedOnly, m.Name) || slices.Contains(observedOfBulkheads, m.Name) {
 		observable = "Observable"
 	}
 	sum := func(monotonic bool) string {

@@ -1,5 +1,6 @@
-// Package otelres shows circuit breakers and retries in OpenTelemetry: it turns
-// the events of package events into spans, span events, log records and metrics.
+// Package otelres shows circuit breakers, retries and the other policies in
+// OpenTelemetry: it turns the events of package events into spans, span events, log
+// records and metrics.
 //
 //	tel, err := otelres.New()
 //	...
@@ -13,7 +14,10 @@
 // inside, and each attempt sends a traceparent of its own. The operation is an
 // error only if it finally failed. The waits in between are events of the
 // operation's span. A breaker writes its name and state on the span that is
-// current, and an event when it rejects the call or changes its state.
+// current, and an event when it rejects the call or changes its state. So do a timeout
+// that passed, a bulkhead that let a call wait or rejected it, a rate limit and a
+// fallback. The attempts of a hedged operation are spans "hedge payment" beside each
+// other, each linked to the one before.
 //
 // Metrics are read off the breakers at collection where they can be, so they are
 // true while no call is made, and a breaker's counts cost its calls nothing. The

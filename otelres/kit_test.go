@@ -288,6 +288,18 @@ const (
 	mAttemptDuration   = "resilience.retry.attempt.duration"
 	mDelay             = "resilience.retry.delay"
 	mDropped           = "resilience.events.dropped"
+
+	mTimeoutExpired   = "resilience.timeout.expired"
+	mBulkheadInFlight = "resilience.bulkhead.in_flight"
+	mBulkheadQueued   = "resilience.bulkhead.queued"
+	mBulkheadLimit    = "resilience.bulkhead.limit"
+	mBulkheadCalls    = "resilience.bulkhead.calls"
+	mBulkheadWait     = "resilience.bulkhead.wait.duration"
+	mRateLimited      = "resilience.rate_limit.limited"
+	mRateLimitWait    = "resilience.rate_limit.wait.duration"
+	mFallbackUsed     = "resilience.fallback.used"
+	mHedgeAttempts    = "resilience.hedge.attempts"
+	mHedgeDelay       = "resilience.hedge.delay"
 )
 
 // sampled returns a context with a span of a provider of its own, as a server's

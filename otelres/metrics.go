@@ -3,8 +3,6 @@ package otelres
 import (
 	"context"
 	"errors"
-	"maps"
-	"sync"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -30,6 +28,19 @@ type instruments struct {
 	attemptDuration   metric.Float64Histogram
 	delay             metric.Float64Histogram
 	dropped           metric.Int64Counter
+
+	bulkheadInFlight metric.Int64ObservableUpDownCounter
+	bulkheadQueued   metric.Int64ObservableUpDownCounter
+	bulkheadLimit    metric.Int64ObservableUpDownCounter
+	bulkheadCalls    metric.Int64ObservableCounter
+
+	expired       metric.Int64Counter
+	bulkheadWait  metric.Float64Histogram
+	limited       metric.Int64Counter
+	rateLimitWait metric.Float64Histogram
+	used          metric.Int64Counter
+	hedgeAttempts metric.Int64Counter
+	hedgeDelay    metric.Float64Histogram
 }
 
 // creator makes instruments by the table and collects what goes wrong.
@@ -68,6 +79,18 @@ func (c *creator) gauge(id metricID) metric.Float64ObservableGauge {
 	return made(c, i, err)
 }
 
+func (c *creator) level(id metricID) metric.Int64ObservableUpDownCounter {
+	name, unit, brief := describe(id)
+	i, err := c.meter.Int64ObservableUpDownCounter(name, unit, brief)
+	return made(c, i, err)
+}
+
+func (c *creator) total(id metricID) metric.Int64ObservableCounter {
+	name, unit, brief := describe(id)
+	i, err := c.meter.Int64ObservableCounter(name, unit, brief)
+	return made(c, i, err)
+}
+
 func newInstruments(m metric.Meter, durations bool) (instruments, error) {
 	c := &creator{meter: m}
 	i := instruments{
@@ -79,16 +102,24 @@ func newInstruments(m metric.Meter, durations bool) (instruments, error) {
 		attempts:         c.counter(metricAttempts),
 		delay:            c.histogram(metricDelay),
 		dropped:          c.counter(metricDropped),
+		status:           c.level(metricStatus),
+		calls:            c.total(metricCalls),
+
+		bulkheadInFlight: c.level(metricBulkheadInFlight),
+		bulkheadQueued:   c.level(metricBulkheadQueued),
+		bulkheadLimit:    c.level(metricBulkheadLimit),
+		bulkheadCalls:    c.total(metricBulkheadCalls),
+		expired:          c.counter(metricTimeoutExpired),
+		bulkheadWait:     c.histogram(metricBulkheadWait),
+		limited:          c.counter(metricRateLimited),
+		rateLimitWait:    c.histogram(metricRateLimitWait),
+		used:             c.counter(metricFallbackUsed),
+		hedgeAttempts:    c.counter(metricHedgeAttempts),
+		hedgeDelay:       c.histogram(metricHedgeDelay),
 	}
-	name, unit, brief := describe(metricStatus)
-	status, err := m.Int64ObservableUpDownCounter(name, unit, brief)
-	i.status = made(c, status, err)
-	name, unit, brief = describe(metricTime)
+	name, unit, brief := describe(metricTime)
 	time, err := m.Float64ObservableCounter(name, unit, brief)
 	i.time = made(c, time, err)
-	name, unit, brief = describe(metricCalls)
-	calls, err := m.Int64ObservableCounter(name, unit, brief)
-	i.calls = made(c, calls, err)
 	if durations {
 		i.callDuration = c.histogram(metricCallDuration)
 		i.operationDuration = c.histogram(metricOperationDuration)
@@ -99,7 +130,10 @@ func newInstruments(m metric.Meter, durations bool) (instruments, error) {
 
 // observables are the instruments that observe serves.
 func (i *instruments) observables() []metric.Observable {
-	return []metric.Observable{i.status, i.time, i.lastClosed, i.calls, i.failureRatio, i.failureThreshold}
+	return []metric.Observable{
+		i.status, i.time, i.lastClosed, i.calls, i.failureRatio, i.failureThreshold,
+		i.bulkheadInFlight, i.bulkheadQueued, i.bulkheadLimit, i.bulkheadCalls,
+	}
 }
 
 // observedSeries holds the options that one name is observed with at collection.
@@ -152,7 +186,6 @@ func (t *Telemetry) newRecordedSeries(name string) *recordedSeries {
 
 // retrySeries holds the options that a retry's name is recorded with.
 type retrySeries struct {
-	name              string
 	operations        [retryOutcomeCount][]metric.AddOption
 	operationDuration [retryOutcomeCount][]metric.RecordOption
 	attempts          [kindCount][events.OutcomeCount][]metric.AddOption
@@ -163,7 +196,7 @@ type retrySeries struct {
 }
 
 func (t *Telemetry) newRetrySeries(name string) *retrySeries {
-	s := &retrySeries{name: name}
+	s := new(retrySeries)
 	for o := range retryOutcomeCount {
 		m := t.measured(keyRetryName.String(name), keyRetryOutcome.String(o.String()))
 		s.operations[o], s.operationDuration[o] = []metric.AddOption{m}, []metric.RecordOption{m}
@@ -183,62 +216,6 @@ func (t *Telemetry) measured(attrs ...attribute.KeyValue) metric.MeasurementOpti
 	return metric.WithAttributeSet(t.attributeSet(attrs...))
 }
 
-// retries are the series of retries by name. A retry has no end that one could
-// see, so a name keeps its place for good.
-type retries struct {
-	limit    int
-	record   func(name string) *retrySeries
-	overflow *retrySeries
-
-	byName     atomic.Pointer[map[string]*retrySeries] // never changed, only replaced, under mu
-	overflowed atomic.Bool                             // something is recorded under the overflow's name
-
-	mu sync.Mutex
-}
-
-func newRetries(limit int, record func(string) *retrySeries) *retries {
-	r := &retries{limit: limit, record: record, overflow: record(other)}
-	r.byName.Store(&map[string]*retrySeries{})
-	return r
-}
-
-// series returns the series of name, making them if there is room and the
-// overflow's if there is not.
-func (r *retries) series(name string) *retrySeries {
-	known := *r.byName.Load()
-	if s := known[name]; s != nil {
-		return s
-	}
-	name = exportable(name)
-	if s := known[name]; s != nil {
-		return s
-	}
-	if len(known) < r.limit && name != other {
-		if s := r.admit(name); s != nil {
-			return s
-		}
-	}
-	if !r.overflowed.Load() {
-		r.overflowed.Store(true)
-	}
-	return r.overflow
-}
-
-// admit gives name a place, or returns nil if the last one was taken meanwhile.
-func (r *retries) admit(name string) *retrySeries {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	known := *r.byName.Load()
-	if s := known[name]; s != nil || len(known) == r.limit {
-		return s
-	}
-	s := r.record(name)
-	next := maps.Clone(known)
-	next[name] = s
-	r.byName.Store(&next)
-	return s
-}
-
 // drop counts an event that is reported under the overflow's name.
 func (t *Telemetry) drop(ctx context.Context) {
 	if t.dropped.Enabled(ctx) {
@@ -248,8 +225,8 @@ func (t *Telemetry) drop(ctx context.Context) {
 	t.uncounted.Add(1)
 }
 
-// observe reports every breaker as it is now. The SDK calls it at collection,
-// under a lock of its own, so it takes none but the registry's, which is never held
+// observe reports every breaker and bulkhead as it is now. The SDK calls it at collection,
+// under a lock of its own, so it takes none but the registries', which are never held
 // while an instrument is used.
 func (t *Telemetry) observe(_ context.Context, o metric.Observer) error {
 	if t.closed.Load() {
@@ -271,6 +248,7 @@ func (t *Telemetry) observe(_ context.Context, o metric.Observer) error {
 			o.ObserveFloat64(t.failureRatio, b.window.FailureRatio(), s.plain...)
 		}
 	}
+	t.observeBulkheads(o)
 	return nil
 }
 
@@ -290,12 +268,8 @@ func (t *Telemetry) seed() {
 	if t.breakers.overflowed.Load() {
 		t.seedBreaker(ctx, t.breakers.overflow.recorded)
 	}
-	for _, s := range *t.retries.byName.Load() {
-		t.seedRetry(ctx, s)
-	}
-	if t.retries.overflowed.Load() {
-		t.seedRetry(ctx, t.retries.overflow)
-	}
+	t.retries.each(func(s *retrySeries) { t.seedRetry(ctx, s) })
+	t.seedPolicies(ctx)
 }
 
 func (t *Telemetry) seedBreaker(ctx context.Context, s *recordedSeries) {

@@ -42,9 +42,11 @@ func reasons(all ...events.Reason) []string {
 	return words
 }
 
+const beyondLimit = "; `_OTHER` in metrics for those beyond the name limit"
+
 // attributeTable describes every attribute, in the order of the document.
 var attributeTable = []attributeDef{
-	{key: keyBreakerName, typ: attribute.STRING, brief: "name of the breaker; `_OTHER` in metrics for those beyond the name limit"},
+	{key: keyBreakerName, typ: attribute.STRING, brief: "name of the breaker" + beyondLimit},
 	{key: keyBreakerState, typ: attribute.STRING, values: spell(upTo(events.Status(events.StatusCount))...), brief: "state of the breaker; where a call is told of, the state it was admitted or rejected in; where a transition is, the new one"},
 	{key: keyPreviousState, typ: attribute.STRING, values: spell(upTo(events.Status(events.StatusCount))...), brief: "state a transition left"},
 	{key: keyCallOutcome, typ: attribute.STRING, values: spell(upTo(events.Outcome(events.OutcomeCount))...), brief: "what a call came to; `rejected` calls were not run"},
@@ -55,7 +57,7 @@ var attributeTable = []attributeDef{
 	{key: keyFailureRatio, typ: attribute.FLOAT64, brief: "share of failures, in [0,1], in the state that ended"},
 	{key: keyRetryAfter, typ: attribute.FLOAT64, unit: "s", brief: "time until a probe may be admitted; absent when that is not known"},
 
-	{key: keyRetryName, typ: attribute.STRING, brief: "name of the retry; `_OTHER` in metrics for those beyond the name limit"},
+	{key: keyRetryName, typ: attribute.STRING, brief: "name of the retry" + beyondLimit},
 	{key: keyRetryOutcome, typ: attribute.STRING, values: spell(upTo(retryOutcomeCount)...), brief: "what a retried operation came to"},
 	{key: keyRetryReason, typ: attribute.STRING, values: reasons(
 		events.ReasonSuccess, events.ReasonSuccessAfterRetry, events.ReasonExhausted, events.ReasonNotRetryable,
@@ -74,6 +76,27 @@ var attributeTable = []attributeDef{
 		brief: "what was decided after the attempt: `retry`, or the reason for the end"},
 	{key: keyDelay, typ: attribute.FLOAT64, unit: "s", brief: "one wait: on an attempt, the one before it"},
 	{key: keyTotalDelay, typ: attribute.FLOAT64, unit: "s", brief: "all waits of the operation together"},
+
+	{key: keyTimeoutName, typ: attribute.STRING, brief: "name of the timeout" + beyondLimit},
+	{key: keyTimeoutLimit, typ: attribute.FLOAT64, unit: "s", brief: "limit that passed"},
+
+	{key: keyBulkheadName, typ: attribute.STRING, brief: "name of the bulkhead" + beyondLimit},
+	{key: keyBulkheadOutcome, typ: attribute.STRING, values: spell(upTo(heldCount)...), brief: "what became of a call: it ran; it was not run for want of a slot, or because its context ended in the queue"},
+	{key: keyBulkheadReason, typ: attribute.STRING, values: reasons(events.ReasonQueueFull, events.ReasonMaxWait), brief: "why a call was not run"},
+	{key: keyBulkheadWait, typ: attribute.FLOAT64, unit: "s", brief: "time in the queue"},
+
+	{key: keyRateLimitName, typ: attribute.STRING, brief: "name of the rate limit" + beyondLimit},
+	{key: keyRateLimitOutcome, typ: attribute.STRING, values: spell(upTo(heldCount)...), brief: "what became of a call that was held up: it ran after a wait; it was not run, or its context ended in the wait"},
+	{key: keyRateLimitWait, typ: attribute.FLOAT64, unit: "s", brief: "time waited; 0 without a wait"},
+
+	{key: keyFallbackName, typ: attribute.STRING, brief: "name of the fallback" + beyondLimit},
+	{key: keyFallbackOutcome, typ: attribute.STRING, values: spell(events.OutcomeSuccess, events.OutcomeFailure), brief: "whether the fallback had something to give"},
+
+	{key: keyHedgeName, typ: attribute.STRING, brief: "name of the hedge" + beyondLimit},
+	{key: keyHedgeAttemptNumber, typ: attribute.INT64, brief: "number of the attempt in its hedged operation, the first is 1"},
+	{key: keyHedgeAttemptKind, typ: attribute.STRING, values: spell(upTo(hedgeKindCount)...), brief: "whether the attempt is the first; there are as many hedged operations as initial attempts"},
+	{key: keyHedgeAttemptOutcome, typ: attribute.STRING, values: spell(upTo(hedgeOutcomeCount)...), brief: "what the attempt came to: `won` if its result is the operation's, `lost` if it was overtaken or its caller gave up, `rejected` when a policy inside did not run it"},
+	{key: keyHedgeDelay, typ: attribute.FLOAT64, unit: "s", brief: "how long after the attempt before it a further one began"},
 
 	{key: keyDropReason, typ: attribute.STRING, values: []string{dropCardinality}, brief: "why an event is not reported as it should be: `cardinality`, its name is beyond the name limit"},
 	{key: keyErrorType, typ: attribute.STRING, brief: "kind of the error, never its message: `timeout`, `canceled`, `circuit_open`, `panic`, what the error's `ErrorType()` says, or a Go type; at most 16 values per process, then `_OTHER`"},
@@ -111,6 +134,17 @@ const (
 	metricOperationDuration
 	metricAttemptDuration
 	metricDelay
+	metricTimeoutExpired
+	metricBulkheadInFlight
+	metricBulkheadQueued
+	metricBulkheadLimit
+	metricBulkheadCalls
+	metricBulkheadWait
+	metricRateLimited
+	metricRateLimitWait
+	metricFallbackUsed
+	metricHedgeAttempts
+	metricHedgeDelay
 	metricDropped
 	metricCount
 )
@@ -172,9 +206,42 @@ var metricTable = [metricCount]metricDef{
 	metricDelay: {name: "resilience.retry.delay", kind: histogram, float: true, unit: "s", buckets: longBuckets,
 		attributes: []attribute.Key{keyRetryName},
 		brief:      "Waits between attempts, as scheduled."},
+	metricTimeoutExpired: {name: "resilience.timeout.expired", kind: counter, unit: "{call}",
+		attributes: []attribute.Key{keyTimeoutName},
+		brief:      "Calls that failed after the limit of their timeout had passed."},
+	metricBulkheadInFlight: {name: "resilience.bulkhead.in_flight", kind: observableUpDownCounter, unit: "{call}",
+		attributes: []attribute.Key{keyBulkheadName},
+		brief:      "Calls that hold a slot."},
+	metricBulkheadQueued: {name: "resilience.bulkhead.queued", kind: observableUpDownCounter, unit: "{call}",
+		attributes: []attribute.Key{keyBulkheadName},
+		brief:      "Calls that wait for a slot."},
+	metricBulkheadLimit: {name: "resilience.bulkhead.limit", kind: observableUpDownCounter, unit: "{call}",
+		attributes: []attribute.Key{keyBulkheadName},
+		brief:      "Slots there are: the most calls that may run at once."},
+	metricBulkheadCalls: {name: "resilience.bulkhead.calls", kind: observableCounter, unit: "{call}",
+		attributes: []attribute.Key{keyBulkheadName, keyBulkheadOutcome},
+		brief:      "Calls that asked for a slot; those that wait are not in it yet."},
+	metricBulkheadWait: {name: "resilience.bulkhead.wait.duration", kind: histogram, float: true, unit: "s", buckets: longBuckets,
+		attributes: []attribute.Key{keyBulkheadName, keyBulkheadOutcome},
+		brief:      "Time in the queue, of calls that were in it."},
+	metricRateLimited: {name: "resilience.rate_limit.limited", kind: counter, unit: "{call}",
+		attributes: []attribute.Key{keyRateLimitName, keyRateLimitOutcome},
+		brief:      "Calls that could not go at once."},
+	metricRateLimitWait: {name: "resilience.rate_limit.wait.duration", kind: histogram, float: true, unit: "s", buckets: longBuckets,
+		attributes: []attribute.Key{keyRateLimitName, keyRateLimitOutcome},
+		brief:      "Time waited, of calls that had to."},
+	metricFallbackUsed: {name: "resilience.fallback.used", kind: counter, unit: "{call}",
+		attributes: []attribute.Key{keyFallbackName, keyFallbackOutcome},
+		brief:      "Failed calls that a fallback was to stand in for."},
+	metricHedgeAttempts: {name: "resilience.hedge.attempts", kind: counter, unit: "{attempt}",
+		attributes: []attribute.Key{keyHedgeName, keyHedgeAttemptKind, keyHedgeAttemptOutcome},
+		brief:      "Attempts of hedged operations that ended."},
+	metricHedgeDelay: {name: "resilience.hedge.delay", kind: histogram, float: true, unit: "s", buckets: callBuckets,
+		attributes: []attribute.Key{keyHedgeName},
+		brief:      "How long after the attempt before them further attempts began."},
 	metricDropped: {name: "resilience.events.dropped", kind: counter, unit: "{event}",
 		attributes: []attribute.Key{keyDropReason},
-		brief:      "Births of breakers, and retried operations, that are reported under the name _OTHER."},
+		brief:      "Births of breakers and other policies, and retried operations, that are reported under the name _OTHER."},
 }
 
 // spanDef describes a span.
@@ -198,6 +265,10 @@ var spanTable = []spanDef{
 		attributes: []attribute.Key{keyBreakerName, keyBreakerState, keyCallOutcome, keyErrorType},
 		status:     "Error when the call failed; else Unset",
 		brief:      "A call that a breaker admitted. With `WithBreakerSpans()`."},
+	{name: spanHedge + "{name}",
+		attributes: []attribute.Key{keyHedgeName, keyHedgeAttemptNumber, keyHedgeAttemptKind, keyHedgeDelay, keyHedgeAttemptOutcome, keyErrorType},
+		status:     "Error when the attempt failed or was rejected; Unset when it won or lost",
+		brief:      "One attempt of a hedged operation; the work's own spans are its children. Each but the first has a link to the attempt before it, beside which it began. With `WithSpans(Attempts)`."},
 	{name: "(the current span)",
 		attributes: []attribute.Key{keyBreakerName, keyBreakerState},
 		status:     "left alone",
@@ -212,6 +283,11 @@ const (
 	eventCallRejected
 	eventStateChange
 	eventRetryExhausted
+	eventTimeoutExpired
+	eventBulkheadWaited
+	eventBulkheadRejected
+	eventRateLimited
+	eventFallbackUsed
 	eventCount
 )
 
@@ -238,4 +314,19 @@ var eventTable = [eventCount]eventDef{
 	eventRetryExhausted: {name: "resilience.retry.exhausted", severity: "WARN",
 		attributes: []attribute.Key{keyRetryName, keyAttemptCount, keyTotalDelay, keyErrorType},
 		brief:      "A retry's last attempt failed."},
+	eventTimeoutExpired: {name: "resilience.timeout.expired", spanEvent: true, frequent: true, severity: "DEBUG",
+		attributes: []attribute.Key{keyTimeoutName, keyTimeoutLimit, keyErrorType},
+		brief:      "Work failed after the limit of its timeout had passed."},
+	eventBulkheadWaited: {name: "resilience.bulkhead.waited", spanEvent: true, frequent: true, severity: "DEBUG",
+		attributes: []attribute.Key{keyBulkheadName, keyBulkheadOutcome, keyBulkheadWait},
+		brief:      "A call left the queue of a bulkhead."},
+	eventBulkheadRejected: {name: "resilience.bulkhead.call_rejected", spanEvent: true, frequent: true, severity: "DEBUG",
+		attributes: []attribute.Key{keyBulkheadName, keyBulkheadReason},
+		brief:      "A bulkhead did not run a call."},
+	eventRateLimited: {name: "resilience.rate_limit.limited", spanEvent: true, frequent: true, severity: "DEBUG",
+		attributes: []attribute.Key{keyRateLimitName, keyRateLimitOutcome, keyRateLimitWait},
+		brief:      "A rate limit held a call up, or did not run it."},
+	eventFallbackUsed: {name: "resilience.fallback.used", spanEvent: true, frequent: true, severity: "WARN when it failed too, else DEBUG",
+		attributes: []attribute.Key{keyFallbackName, keyFallbackOutcome, keyErrorType},
+		brief:      "A fallback stood in for work that failed."},
 }

@@ -10,11 +10,12 @@ import (
 	"github.com/breakwater-go/breakwater/events"
 )
 
-// Span names, each followed by the name of the retry or the breaker.
+// Span names, each followed by the name of the retry, the breaker or the hedge.
 const (
 	spanRetry   = "retry "
 	spanAttempt = "attempt "
 	spanBreaker = "circuit_breaker "
+	spanHedge   = "hedge "
 )
 
 // keep returns ctx with span as what the matching …Finished event will end. The
@@ -42,6 +43,13 @@ func (t *Telemetry) untraced(ctx context.Context) context.Context {
 func (t *Telemetry) start(ctx context.Context, name string, attrs ...attribute.KeyValue) context.Context {
 	ctx = t.around(ctx)
 	ctx, span := t.tracer.Start(ctx, exportable(name),
+		trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(t.with(attrs...)...))
+	return t.keep(ctx, span)
+}
+
+// startLinked is start with links to other spans.
+func (t *Telemetry) startLinked(ctx context.Context, links []trace.Link, name string, attrs ...attribute.KeyValue) context.Context {
+	ctx, span := t.tracer.Start(ctx, exportable(name), trace.WithLinks(links...),
 		trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(t.with(attrs...)...))
 	return t.keep(ctx, span)
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,28 @@ func openBreaker(sink events.Sink) *resilience.CircuitBreaker {
 	b := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Name: "gateway", VolumeThreshold: 1, Events: sink})
 	_ = b.Execute(context.Background(), func() error { return errDown })
 	return b
+}
+
+// lasting is work that takes d, unless its context ends before, and then returns err.
+func lasting(d time.Duration, err error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-time.After(d):
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// inTurn is work that does another thing each time that it is begun.
+func inTurn(work ...func(context.Context) error) func(context.Context) error {
+	var begun atomic.Int32
+	return func(ctx context.Context) error { return work[begun.Add(1)-1](ctx) }
+}
+
+func hedge(sink events.Sink) *resilience.Hedge {
+	return resilience.NewHedge(&resilience.HedgeConfig{Name: "search", MaxAttempts: 3, Delay: 100 * time.Millisecond, Events: sink})
 }
 
 // goldenCases are retried operations, each in its own bubble at time zero, under
@@ -120,6 +143,46 @@ var goldenCases = []struct {
 			_ = b.Run(ctx, func(context.Context) error { panic("boom") })
 		}()
 	}},
+	{name: "hedge_second_wins", run: func(ctx context.Context, sink events.Sink) {
+		_ = hedge(sink).Run(ctx, inTurn(lasting(time.Minute, nil), lasting(20*time.Millisecond, nil)))
+	}},
+	{name: "hedge_not_needed", run: func(ctx context.Context, sink events.Sink) {
+		_ = hedge(sink).Run(ctx, lasting(20*time.Millisecond, nil))
+	}},
+	{name: "hedge_in_retry_all_fail", run: func(ctx context.Context, sink events.Sink) {
+		_ = resilience.Chain(retrier(sink), hedge(sink)).Run(ctx, inTurn(
+			lasting(150*time.Millisecond, errDown), lasting(70*time.Millisecond, errDown), // both fail
+			lasting(time.Minute, nil), lasting(time.Minute, nil), lasting(5*time.Millisecond, nil))) // the third wins
+	}},
+	{name: "hedge_panics", run: func(ctx context.Context, sink events.Sink) {
+		defer func() { _ = recover() }()
+		_ = hedge(sink).Run(ctx, inTurn(lasting(time.Minute, nil), func(context.Context) error { panic("boom") }))
+	}},
+	{name: "hedge_operations_only", opts: []otelres.Option{otelres.WithSpans(otelres.Operations)}, run: func(ctx context.Context, sink events.Sink) {
+		_ = resilience.Chain(retrier(sink), hedge(sink)).Run(ctx, inTurn(lasting(time.Minute, nil), lasting(20*time.Millisecond, nil)))
+	}},
+	{name: "stack_of_policies", run: func(ctx context.Context, sink events.Sink) {
+		bulkhead := resilience.NewBulkhead(&resilience.BulkheadConfig{Name: "gateway", MaxConcurrent: 1, MaxQueue: 1, Events: sink})
+		go func() { _ = bulkhead.Run(context.Background(), lasting(30*time.Millisecond, nil)) }()
+		synctest.Wait()
+		tokens := make(tokens, 1)
+		time.AfterFunc(10*time.Millisecond, func() { tokens <- struct{}{} })
+		time.AfterFunc(time.Second, func() { tokens <- struct{}{} })
+		stack := resilience.Chain(
+			resilience.NewFallback(&resilience.FallbackConfig[struct{}]{
+				Name: "later", Value: func(context.Context, error) (struct{}, error) { return struct{}{}, nil }, Events: sink,
+			}),
+			retrier(sink),
+			resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Name: "gateway", Events: sink}),
+			resilience.NewRateLimit(&resilience.RateLimitConfig{Name: "gateway", Wait: tokens, MaxWait: 2 * time.Second, Events: sink}),
+			bulkhead,
+			resilience.NewTimeout(&resilience.TimeoutConfig{Name: "gateway", Limit: 50 * time.Millisecond, Events: sink}),
+		)
+		_ = stack.Run(ctx, inTurn(
+			lasting(time.Minute, nil),            // waited for a token and a slot, and times out
+			lasting(5*time.Millisecond, errDown), // waited for a token
+		)) // the third waits for a token in vain
+	}},
 	{name: "breaker_on_the_current_span", run: func(ctx context.Context, sink events.Sink) {
 		b := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Name: "gateway", Events: sink})
 		_ = b.Run(ctx, failTimes(0))
@@ -170,6 +233,11 @@ func tree(spans []sdktrace.ReadOnlySpan, began time.Time) string {
 			}
 			b.WriteByte('\n')
 			attributeLines(&b, indent+"    ", s.Attributes())
+			for _, l := range s.Links() {
+				i := slices.IndexFunc(spans, func(s sdktrace.ReadOnlySpan) bool { return s.SpanContext().SpanID() == l.SpanContext.SpanID() })
+				fmt.Fprintf(&b, "%s  ~ %s  [%s]\n", indent, spans[i].Name(), spans[i].StartTime().Sub(began))
+				attributeLines(&b, indent+"      ", l.Attributes)
+			}
 			for _, e := range s.Events() {
 				fmt.Fprintf(&b, "%s  * %s  [%s]\n", indent, e.Name, e.Time.Sub(began))
 				attributeLines(&b, indent+"      ", e.Attributes)

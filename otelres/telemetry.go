@@ -34,8 +34,9 @@ type Telemetry struct {
 	logsAtAll bool // the mode makes log records of some event
 
 	instruments
-	breakers      *registry
-	retries       *retries
+	breakers *registry
+	retries  *names[retrySeries]
+	policies
 	droppedByName []metric.AddOption
 	droppedSeeded atomic.Bool
 	uncounted     atomic.Int64 // drops that no SDK was there to count
@@ -82,7 +83,8 @@ func New(opts ...Option) (*Telemetry, error) {
 		return nil, err
 	}
 	t.breakers = newRegistry(c.nameLimit, t.newObservedSeries, t.newRecordedSeries)
-	t.retries = newRetries(c.nameLimit, t.newRetrySeries)
+	t.retries = newNames(c.nameLimit, t.newRetrySeries)
+	t.policies = t.newPolicies()
 	t.droppedByName = []metric.AddOption{t.measured(keyDropReason.String(dropCardinality))}
 	t.registration, err = meter.RegisterCallback(t.observe, t.observables()...)
 	if err != nil {
@@ -120,6 +122,7 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 	t.shutdown.Do(func() {
 		t.closed.Store(true)
 		t.breakers.close()
+		t.bulkheads.close()
 		// The SDK takes the lock of a collection to unregister.
 		go func() {
 			defer close(t.done)
@@ -176,6 +179,24 @@ func (t *Telemetry) newSink() events.Sink {
 	}
 	if metered || onSpans || logs {
 		s.RetryFinished = t.retryFinished
+	}
+	if metered {
+		s.PolicyCreated = t.policyCreated
+		s.BulkheadCreated = t.bulkheadCreated
+		s.BulkheadRetired = t.bulkheadRetired
+	}
+	if metered || t.spanEvents || logs {
+		s.TimedOut = t.timedOut
+		s.BulkheadWaited = t.bulkheadWaited
+		s.RateLimited = t.rateLimited
+		s.FellBack = t.fellBack
+	}
+	if t.spanEvents || logs {
+		s.BulkheadRejected = t.bulkheadRejected
+	}
+	if metered || t.spans == Attempts {
+		s.HedgeAttemptStarted = t.hedgeAttemptStarted
+		s.HedgeAttemptFinished = t.hedgeAttemptFinished
 	}
 	if metered || onSpans || t.spanEvents || logs {
 		s.Enabled = t.enabled
@@ -345,7 +366,7 @@ func (t *Telemetry) countOperation(ctx context.Context, e events.RetryFinished) 
 	if t.operationDuration != nil {
 		t.operationDuration.Record(ctx, e.Duration.Seconds(), s.operationDuration[outcome]...)
 	}
-	if s == t.retries.overflow && e.Name != other {
+	if t.retries.beyond(e.Name) {
 		t.drop(ctx)
 	}
 }

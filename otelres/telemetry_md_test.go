@@ -47,14 +47,14 @@ Prometheus names are those of an OTLP receiver or exporter with its default tran
 	b.WriteString(`
 ### Which series there are, and when
 
-- What is observed (status, time, last_closed_time, calls, failure.ratio, failure.threshold) is read off the breakers at each collection: true while idle, free on the call path. It begins with a breaker and ends with its ` + "`Close`" + `. Series that a breaker may never use exist with value 0, failure.ratio excepted.
-- What is counted (transitions, operations, attempts, dropped) begins with value 0 for every combination that can occur: when a breaker is born, when a name is first retried, when the Telemetry is made. Histograms begin with their first value. The SDK keeps reporting these for as long as it lives, also after a breaker's ` + "`Close`" + `.
-- Of several breakers of one name, status, time and calls are the sums, failure.ratio is that of their windows together, failure.threshold the lowest, last_closed_time the earliest: an alert on it sees the one that has been open longest.
+- What is observed (of breakers status, time, last_closed_time, calls, failure.ratio, failure.threshold; of bulkheads in_flight, queued, limit, calls) is read off them at each collection: true while idle, free on the call path. It begins with a breaker or bulkhead and ends with its ` + "`Close`" + `. Series that a breaker may never use exist with value 0, failure.ratio excepted.
+- What is counted (the Counters above) begins with value 0 for every combination that can occur: when a breaker or another policy is born, when a name is first retried, when the Telemetry is made. Histograms begin with their first value. The SDK keeps reporting these for as long as it lives, also after a breaker's ` + "`Close`" + `.
+- Of several breakers of one name, status, time and calls are the sums, failure.ratio is that of their windows together, failure.threshold the lowest, last_closed_time the earliest: an alert on it sees the one that has been open longest. Of several bulkheads of one name everything is the sum.
 - Sums of a name do not go backwards when one of its breakers is closed, and go on where they stopped when the name is born again. What calls do that are still running when their breaker is closed is not in them, nor is, for a name whose last breaker is closed, what happened since the last collection until the name is born again. With delta temporality a name that was absent from a collection and returns reports its whole sum once more.
 
 ### How many series there can be
 
-The SDK gives an instrument 2000 attribute sets and adds up what is beyond. Before that happens, ` + "`WithNameLimit`" + ` (` + strconv.Itoa(defaultNameLimit) + ` by default, for breakers and for retries each) gathers what is beyond under the name ` + "`" + other + "`" + `, in series that look like any other, and counts it in ` + "`" + metricTable[metricDropped].name + "`" + `.
+The SDK gives an instrument 2000 attribute sets and adds up what is beyond. Before that happens, ` + "`WithNameLimit`" + ` (` + strconv.Itoa(defaultNameLimit) + ` by default, for breakers, retries, bulkheads, timeouts, rate limits, fallbacks and hedges each) gathers what is beyond under the name ` + "`" + other + "`" + `, in series that look like any other, and counts it in ` + "`" + metricTable[metricDropped].name + "`" + `.
 
 | Metric | Sets a name | Sets at the default limit |
 |---|---|---|
@@ -62,15 +62,15 @@ The SDK gives an instrument 2000 attribute sets and adds up what is beyond. Befo
 	for _, m := range metricTable {
 		n := setsPerName(m)
 		total := n * (defaultNameLimit + 1)
-		if !slices.Contains(m.attributes, keyBreakerName) && !slices.Contains(m.attributes, keyRetryName) {
+		if !slices.ContainsFunc(m.attributes, isName) {
 			total = n
 		}
 		fmt.Fprintf(&b, "| `%s` | %d | %d |\n", m.name, n, total)
 	}
 	b.WriteString(`
 - Observed series are given to names with a living breaker: a closed one's place is free for another name. A breaker keeps the place it was born into.
-- Counters and histograms are given to the first ` + strconv.Itoa(defaultNameLimit) + ` names for good, since the SDK forgets none; a later name has its own observed series if there is room, and ` + "`" + other + "`" + ` for transitions and durations.
-- Each breaker that is born without all of its own series counts as one dropped event, and so does each retried operation of a name without. Spans, events and logs are not limited and show every name.
+- Counters and histograms are given to the first ` + strconv.Itoa(defaultNameLimit) + ` names for good, since the SDK forgets none; a later breaker name has its own observed series if there is room, and ` + "`" + other + "`" + ` for transitions and durations. Bulkhead names keep their places for good in both.
+- Each breaker or other policy that is born without all of its own series counts as one dropped event, and so does each retried operation of a name without. Spans, events and logs are not limited and show every name.
 - A name that is used again, however often, is one name.
 
 ### Buckets
@@ -84,7 +84,7 @@ In seconds, as advice that views override:
 		}
 	}
 	b.WriteString(`
-` + "`WithoutDurations()`" + ` leaves out the three histograms of durations.
+` + "`WithoutDurations()`" + ` leaves out the three histograms of how long calls, operations and attempts take; those of waits and delays stay.
 
 ## Spans
 
@@ -137,6 +137,10 @@ Of Auto, "log" is for a Telemetry that was given a LoggerProvider.
 	}
 	return b.String()
 }
+
+// isName reports that an attribute holds a name, of which there may be as many as the
+// name limit allows.
+func isName(key attribute.Key) bool { return strings.HasSuffix(string(key), ".name") }
 
 func numberType(m metricDef) string {
 	if m.float {
@@ -260,7 +264,7 @@ func TestMetricAttributesAreClosedSets(t *testing.T) {
 	for _, m := range metricTable {
 		for _, key := range m.attributes {
 			i := slices.IndexFunc(attributeTable, func(a attributeDef) bool { return a.key == key })
-			if key != keyBreakerName && key != keyRetryName {
+			if !isName(key) {
 				require.NotEmpty(t, attributeTable[i].values, "%s: %s", m.name, key)
 			}
 		}
