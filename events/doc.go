@@ -12,6 +12,7 @@
 //	CallRejected      a call was not run
 //	StateChanged      closed, open, half-open: from, to, why
 //	WindowRotated     a bucket of the sliding window was closed
+//	BreakerReconfigured  it has other thresholds now
 //	BreakerRetired    it was closed down
 //
 // A retried operation:
@@ -28,6 +29,12 @@
 //	BulkheadWaited    a call left its queue, after this long
 //	BulkheadRejected  a call was not run, for want of a slot
 //	BulkheadRetired   it was closed down
+//
+// A retry budget's life:
+//
+//	BudgetCreated     it exists, with this ratio
+//	BudgetExhausted   it refused a retry
+//	BudgetRetired     it was closed down
 //
 // Of timeouts, rate limits, fallbacks and hedges:
 //
@@ -70,9 +77,13 @@
 // StateChanged precedes the CallFinished of the call that caused it, unless it waits
 // behind another that is being delivered.
 //
+// BreakerReconfigured keeps its place among the StateChanged events of its breaker: it
+// comes after the changes that were decided by the old thresholds, and before those by
+// the new ones.
+//
 // BreakerRetired is the last event of a breaker, but for those of calls that were
 // under way when it was closed. No StateChanged follows it. The same holds for
-// BulkheadRetired.
+// BulkheadRetired and BudgetRetired.
 //
 // Recorders in package eventstest check this in any test, except for the order of
 // StateChanged and CallFinished, which one sink cannot tell.

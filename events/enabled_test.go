@@ -57,7 +57,7 @@ func TestEnabledSpeaksForKindsOfCalls(t *testing.T) {
 	no := func(context.Context) bool { return false }
 	for _, k := range kinds {
 		rare := k.kind == events.KindPolicyCreated
-		for _, suffix := range []string{"Created", "Changed", "Rotated", "Retired"} {
+		for _, suffix := range []string{"Created", "Changed", "Reconfigured", "Rotated", "Retired"} {
 			rare = rare || strings.HasSuffix(k.kind.String(), suffix)
 		}
 		sink := with(k.kind, func(ctx context.Context, _ events.Event) context.Context { return ctx })

@@ -29,6 +29,10 @@ const (
 	KindFellBack
 	KindHedgeAttemptStarted
 	KindHedgeAttemptFinished
+	KindBreakerReconfigured
+	KindBudgetCreated
+	KindBudgetExhausted
+	KindBudgetRetired
 
 	// KindCount is the number of kinds, the length of an array indexed by Kind.
 	KindCount = iota
@@ -40,6 +44,7 @@ var kindNames = [KindCount]string{
 	"RetryStarted", "AttemptStarted", "AttemptFinished", "RetryScheduled", "RetryFinished",
 	"PolicyCreated", "TimedOut", "BulkheadCreated", "BulkheadWaited", "BulkheadRejected", "BulkheadRetired",
 	"RateLimited", "FellBack", "HedgeAttemptStarted", "HedgeAttemptFinished",
+	"BreakerReconfigured", "BudgetCreated", "BudgetExhausted", "BudgetRetired",
 }
 
 // String returns the name of the event's type, such as "StateChanged".
@@ -64,7 +69,7 @@ type Header struct {
 	// Name is the policy's name. Names need not be unique.
 	Name string
 
-	// ID tells breakers of one name apart, and bulkheads: unique in the process and
+	// ID tells breakers of one name apart, bulkheads, and retry budgets: unique in the process and
 	// never reused. It is 0 in the events of other policies, which keep nothing that
 	// would have to be told apart; operations are by the context that …Started derives.
 	ID uint64
@@ -92,6 +97,10 @@ type BreakerCreated struct {
 type CallStarted struct {
 	Header
 	State State // in which it was admitted: closed, or half-open for a probe
+
+	// WouldReject reports that a breaker in shadow mode lets the call run that it would
+	// have rejected in State, which then is open or half-open.
+	WouldReject bool
 }
 
 // CallFinished says that an admitted call ended.
@@ -102,6 +111,10 @@ type CallFinished struct {
 	Duration time.Duration // from admission to the end of the work
 	Err      error         // what the work returned; nil too when it panicked
 	Panicked bool          // the work panicked or ended its goroutine with runtime.Goexit
+
+	// WouldReject is that of CallStarted. Such a call counts in the totals and
+	// influences nothing.
+	WouldReject bool
 
 	// Stale reports that the state the call was admitted in had ended before its
 	// result was in: the call counts in the totals and influences nothing.
@@ -124,11 +137,20 @@ type StateChanged struct {
 	From, To   State
 	FromForced bool          // From was set by ForceOpen or ForceClosed
 	Forced     bool          // To is
+	Shadow     bool          // the breaker is in shadow mode: unless Forced, To rejects nothing
 	Reason     Reason        // why
 	Generation uint64        // of the state that begins; one more than that of the previous event
 	Counts     Counts        // of the state that ends: its window if closed, its probes if half-open
 	Elapsed    time.Duration // time spent in the state that ends
 	RetryAfter time.Duration // until the first probe, when To is open and not forced
+}
+
+// BreakerReconfigured says that a breaker decides by other thresholds from now on. Its
+// state is what it was, and so are its counts as far as the new window reaches.
+type BreakerReconfigured struct {
+	Header
+	Time     time.Time
+	Old, New Thresholds
 }
 
 // WindowRotated says that a bucket of the sliding window was closed and, where the
@@ -215,6 +237,9 @@ func (WindowRotated) Kind() Kind { return KindWindowRotated }
 
 // Kind returns KindBreakerRetired.
 func (BreakerRetired) Kind() Kind { return KindBreakerRetired }
+
+// Kind returns KindBreakerReconfigured.
+func (BreakerReconfigured) Kind() Kind { return KindBreakerReconfigured }
 
 // Kind returns KindRetryStarted.
 func (RetryStarted) Kind() Kind { return KindRetryStarted }

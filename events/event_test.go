@@ -48,9 +48,11 @@ func TestEachEventHasAHeader(t *testing.T) {
 	}
 }
 
-// hasID reports that events of kind k have an ID: those of breakers and bulkheads.
+// hasID reports that events of kind k have an ID: those of breakers, bulkheads and
+// budgets.
 func hasID(k events.Kind) bool {
-	return k <= events.KindBreakerRetired || k >= events.KindBulkheadCreated && k <= events.KindBulkheadRetired
+	return k <= events.KindBreakerRetired || k >= events.KindBulkheadCreated && k <= events.KindBulkheadRetired ||
+		k >= events.KindBreakerReconfigured && k <= events.KindBudgetRetired
 }
 
 func TestPolicyKinds(t *testing.T) {

@@ -35,6 +35,10 @@ var kinds = []struct {
 	{events.KindFellBack, events.FellBack{Header: charge}},
 	{events.KindHedgeAttemptStarted, events.HedgeAttemptStarted{Header: charge}},
 	{events.KindHedgeAttemptFinished, events.HedgeAttemptFinished{Header: charge}},
+	{events.KindBreakerReconfigured, events.BreakerReconfigured{Header: payment}},
+	{events.KindBudgetCreated, events.BudgetCreated{Header: payment}},
+	{events.KindBudgetExhausted, events.BudgetExhausted{Header: payment}},
+	{events.KindBudgetRetired, events.BudgetRetired{Header: payment}},
 }
 
 var (

@@ -40,12 +40,18 @@ type Sink struct {
 	HedgeAttemptStarted  func(ctx context.Context, e HedgeAttemptStarted) context.Context
 	HedgeAttemptFinished func(ctx context.Context, e HedgeAttemptFinished)
 
+	BreakerReconfigured func(ctx context.Context, e BreakerReconfigured)
+
+	BudgetCreated   func(ctx context.Context, e BudgetCreated)
+	BudgetExhausted func(ctx context.Context, e BudgetExhausted)
+	BudgetRetired   func(ctx context.Context, e BudgetRetired)
+
 	// Enabled reports whether the sink wants to hear of a call, or of a retried or
 	// hedged operation, that is about to begin with ctx. If not, none of its events is
 	// told: not CallStarted, CallFinished and CallRejected, or for a retry none at all.
 	// Nil means yes, always. It is asked once for each, before the clock is read for
 	// them, so a sink whose destination may be absent costs next to nothing while it
-	// is. What is told of a call only if it does not go smoothly, as TimedOut, asks
+	// is. What is told of a call only if it does not go smoothly, as TimedOut and BudgetExhausted, asks
 	// when it comes to that. The events of a policy itself, as StateChanged, are
 	// always told.
 	Enabled func(ctx context.Context) bool
@@ -87,6 +93,10 @@ func Join(sinks ...Sink) Sink {
 		joined.FellBack = both(joined.FellBack, s.FellBack)
 		joined.HedgeAttemptStarted = through(joined.HedgeAttemptStarted, s.HedgeAttemptStarted)
 		joined.HedgeAttemptFinished = both(joined.HedgeAttemptFinished, s.HedgeAttemptFinished)
+		joined.BreakerReconfigured = both(joined.BreakerReconfigured, s.BreakerReconfigured)
+		joined.BudgetCreated = both(joined.BudgetCreated, s.BudgetCreated)
+		joined.BudgetExhausted = both(joined.BudgetExhausted, s.BudgetExhausted)
+		joined.BudgetRetired = both(joined.BudgetRetired, s.BudgetRetired)
 	}
 	return joined
 }
@@ -111,7 +121,8 @@ func (s *Sink) perCall() bool {
 		s.RetryScheduled != nil || s.RetryFinished != nil ||
 		s.TimedOut != nil || s.BulkheadWaited != nil || s.BulkheadRejected != nil ||
 		s.RateLimited != nil || s.FellBack != nil ||
-		s.HedgeAttemptStarted != nil || s.HedgeAttemptFinished != nil
+		s.HedgeAttemptStarted != nil || s.HedgeAttemptFinished != nil ||
+		s.BudgetExhausted != nil
 }
 
 // both returns a function that calls first and then second, also when first panics.
@@ -172,6 +183,10 @@ func All(f func(ctx context.Context, e Event)) Sink {
 		FellBack:             boxed[FellBack](f),
 		HedgeAttemptStarted:  boxedStart[HedgeAttemptStarted](f),
 		HedgeAttemptFinished: boxed[HedgeAttemptFinished](f),
+		BreakerReconfigured:  boxed[BreakerReconfigured](f),
+		BudgetCreated:        boxed[BudgetCreated](f),
+		BudgetExhausted:      boxed[BudgetExhausted](f),
+		BudgetRetired:        boxed[BudgetRetired](f),
 	}
 }
 

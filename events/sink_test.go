@@ -175,6 +175,10 @@ func counter(n *int) events.Sink {
 		FellBack:             func(context.Context, events.FellBack) { *n++ },
 		HedgeAttemptStarted:  func(ctx context.Context, _ events.HedgeAttemptStarted) context.Context { *n++; return ctx },
 		HedgeAttemptFinished: func(context.Context, events.HedgeAttemptFinished) { *n++ },
+		BreakerReconfigured:  func(context.Context, events.BreakerReconfigured) { *n++ },
+		BudgetCreated:        func(context.Context, events.BudgetCreated) { *n++ },
+		BudgetExhausted:      func(context.Context, events.BudgetExhausted) { *n++ },
+		BudgetRetired:        func(context.Context, events.BudgetRetired) { *n++ },
 	}
 }
 
@@ -205,6 +209,10 @@ func deliverAll(ctx context.Context, s events.Sink, now time.Time) {
 	s.FellBack(ctx, events.FellBack{Header: charge, Err: errDown, Outcome: events.OutcomeFailure, FallbackErr: errDown})
 	hedge := s.HedgeAttemptStarted(ctx, events.HedgeAttemptStarted{Header: charge, Attempt: 1})
 	s.HedgeAttemptFinished(hedge, events.HedgeAttemptFinished{Header: charge, Attempt: 1, Err: errDown})
+	s.BreakerReconfigured(ctx, events.BreakerReconfigured{Header: payment, Time: now})
+	s.BudgetCreated(ctx, events.BudgetCreated{Header: payment, Time: now})
+	s.BudgetExhausted(ctx, events.BudgetExhausted{Header: payment, Attempt: 2, Err: errDown})
+	s.BudgetRetired(ctx, events.BudgetRetired{Header: payment, Time: now})
 }
 
 func TestSinksAllocateNothing(t *testing.T) {

@@ -23,15 +23,25 @@ import (
 //	                                                              slow_call_threshold?, slow_call_duration?,
 //	                                                              sleep_window, half_open_requests,
 //	                                                              success_threshold, probe_timeout,
-//	                                                              window_size, bucket_count
-//	CallStarted           circuit breaker call started     Debug  state
+//	                                                              window_size, bucket_count,
+//	                                                              sleep_window_factor?, max_sleep_window?,
+//	                                                              sleep_window_jitter?, shadow?
+//	CallStarted           circuit breaker call started     Debug  state, would_reject?
 //	CallFinished          circuit breaker call finished    Debug  state, outcome, duration, panicked?,
-//	                                                              stale?, error?
+//	                                                              would_reject?, stale?, error?
 //	CallRejected          circuit breaker call rejected    Debug  state, retry_after?
 //	StateChanged          circuit breaker state changed    Warn   from, to, reason, generation, elapsed,
-//	                      (to anything but open:           Info)  counts, failure_ratio, retry_after?
+//	                      (to anything but open, and       Info)  counts, failure_ratio, retry_after?
+//	                      in shadow mode:
 //	WindowRotated         circuit breaker window rotated   Debug  counts, failure_ratio
 //	BreakerRetired        circuit breaker retired          Info
+//	BreakerReconfigured   circuit breaker reconfigured     Info   error_threshold, volume_threshold,
+//	                                                              slow_call_threshold?, slow_call_duration?,
+//	                                                              sleep_window, half_open_requests,
+//	                                                              success_threshold, probe_timeout,
+//	                                                              window_size, bucket_count,
+//	                                                              sleep_window_factor?, max_sleep_window?,
+//	                                                              sleep_window_jitter?, shadow?
 //	RetryStarted          retry started                    Debug  max_attempts
 //	AttemptStarted        retry attempt started            Debug  attempt, delay
 //	AttemptFinished       retry attempt finished           Debug  attempt, outcome, decision, duration,
@@ -51,6 +61,9 @@ import (
 //	HedgeAttemptStarted   hedge attempt started            Debug  attempt, delay
 //	HedgeAttemptFinished  hedge attempt finished           Debug  attempt, outcome, won?, duration,
 //	                                                              panicked?, error?
+//	BudgetCreated         retry budget created             Info   ratio, min_per_second, window
+//	BudgetExhausted       retry budget exhausted           Debug  retry, attempt, error
+//	BudgetRetired         retry budget retired             Info
 //
 // A retry gave up if its reason is exhausted, deadline, retry_after_too_long,
 // budget_exhausted or panic. The others are no news to whom they concern: the
@@ -58,12 +71,13 @@ import (
 // policy inside rejected it, which has told of that already.
 //
 // The first attributes of a breaker's records are breaker, its name, and breaker_id,
-// its ID; a bulkhead's are bulkhead and bulkhead_id. The first of the others is the
+// its ID; a bulkhead's are bulkhead and bulkhead_id, a budget's budget and budget_id. The first of the others is the
 // name, under retry, timeout, rate_limit, fallback or hedge. Attributes with a question
 // mark are left out when they are zero, nil or false. Of the values,
 //
 //   - state, from and to are spelled as by [Status]: "closed", "open", "half_open",
-//     "forced_open", "forced_closed"; the state of a call that ran is never forced_closed;
+//     "forced_open", "forced_closed", "shadow_open", "shadow_half_open"; the state of a
+//     call that ran is never forced_closed, and shadow_… is that of one that would not have;
 //   - outcome is spelled as by [Outcome], reason and decision are a [Reason];
 //   - duration, delay, limit, elapsed, retry_after, sleep_window, probe_timeout,
 //     window_size and slow_call_duration are durations;
@@ -99,6 +113,10 @@ func Log(l *slog.Logger) Sink {
 		FellBack:             to.fellBack,
 		HedgeAttemptStarted:  to.hedgeAttemptStarted,
 		HedgeAttemptFinished: to.hedgeAttemptFinished,
+		BreakerReconfigured:  to.breakerReconfigured,
+		BudgetCreated:        to.budgetCreated,
+		BudgetExhausted:      to.budgetExhausted,
+		BudgetRetired:        to.budgetRetired,
 	}
 }
 
@@ -134,9 +152,16 @@ func write(ctx context.Context, h slog.Handler, t time.Time, level slog.Level, m
 }
 
 func (s logSink) breakerCreated(ctx context.Context, e BreakerCreated) {
+	s.thresholds(ctx, e.Time, "circuit breaker created", e.Header, e.Thresholds)
+}
+
+func (s logSink) breakerReconfigured(ctx context.Context, e BreakerReconfigured) {
+	s.thresholds(ctx, e.Time, "circuit breaker reconfigured", e.Header, e.New)
+}
+
+func (s logSink) thresholds(ctx context.Context, at time.Time, msg string, about Header, t Thresholds) {
 	if h := s.handler(ctx, slog.LevelInfo); h != nil {
-		t := e.Thresholds
-		write(ctx, h, e.Time, slog.LevelInfo, "circuit breaker created", logName(e.Header), logID(e.Header),
+		write(ctx, h, at, slog.LevelInfo, msg, logName(about), logID(about),
 			slog.Float64("error_threshold", t.ErrorThreshold),
 			slog.Int("volume_threshold", t.VolumeThreshold),
 			unlessZero("slow_call_threshold", t.SlowCallThreshold, slog.Float64),
@@ -146,14 +171,19 @@ func (s logSink) breakerCreated(ctx context.Context, e BreakerCreated) {
 			slog.Float64("success_threshold", t.SuccessThreshold),
 			slog.Duration("probe_timeout", t.ProbeTimeout),
 			slog.Duration("window_size", t.WindowSize),
-			slog.Int("bucket_count", t.BucketCount))
+			slog.Int("bucket_count", t.BucketCount),
+			unlessZero("sleep_window_factor", t.SleepWindowFactor, slog.Float64),
+			unlessZero("max_sleep_window", t.MaxSleepWindow, slog.Duration),
+			unlessZero("sleep_window_jitter", t.SleepWindowJitter, slog.Float64),
+			unlessZero("shadow", t.Shadow, slog.Bool))
 	}
 }
 
 func (s logSink) callStarted(ctx context.Context, e CallStarted) context.Context {
 	if h := s.handler(ctx, slog.LevelDebug); h != nil {
 		write(ctx, h, time.Time{}, slog.LevelDebug, "circuit breaker call started", logName(e.Header), logID(e.Header),
-			logStatus("state", e.State, false))
+			slog.String("state", StatusOf(e.State, false).shadowed(e.WouldReject).String()),
+			unlessZero("would_reject", e.WouldReject, slog.Bool))
 	}
 	return ctx
 }
@@ -161,10 +191,11 @@ func (s logSink) callStarted(ctx context.Context, e CallStarted) context.Context
 func (s logSink) callFinished(ctx context.Context, e CallFinished) {
 	if h := s.handler(ctx, slog.LevelDebug); h != nil {
 		write(ctx, h, time.Time{}, slog.LevelDebug, "circuit breaker call finished", logName(e.Header), logID(e.Header),
-			logStatus("state", e.State, false),
+			slog.String("state", StatusOf(e.State, false).shadowed(e.WouldReject).String()),
 			slog.String("outcome", e.Outcome.String()),
 			slog.Duration("duration", e.Duration),
 			unlessZero("panicked", e.Panicked, slog.Bool),
+			unlessZero("would_reject", e.WouldReject, slog.Bool),
 			unlessZero("stale", e.Stale, slog.Bool),
 			logError(e.Err))
 	}
@@ -180,13 +211,13 @@ func (s logSink) callRejected(ctx context.Context, e CallRejected) {
 
 func (s logSink) stateChanged(ctx context.Context, e StateChanged) {
 	level := slog.LevelInfo
-	if e.To == StateOpen {
+	if e.To == StateOpen && e.ToStatus() != StatusShadowOpen {
 		level = slog.LevelWarn
 	}
 	if h := s.handler(ctx, level); h != nil {
 		write(ctx, h, e.Time, level, "circuit breaker state changed", logName(e.Header), logID(e.Header),
-			logStatus("from", e.From, e.FromForced),
-			logStatus("to", e.To, e.Forced),
+			slog.String("from", e.FromStatus().String()),
+			slog.String("to", e.ToStatus().String()),
 			slog.String("reason", string(e.Reason)),
 			slog.Uint64("generation", e.Generation),
 			slog.Duration("elapsed", e.Elapsed),

@@ -107,6 +107,35 @@ var logged = []struct {
 		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="retry finished" retry=charge outcome=success reason=success ` +
 			`attempts=1 duration=0s delay=0s`},
 
+	{events.CallStarted{Header: payment, State: events.StateOpen, WouldReject: true},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="circuit breaker call started" breaker=payment breaker_id=7 ` +
+			`state=shadow_open would_reject=true`},
+	{events.CallFinished{Header: payment, State: events.StateHalfOpen, WouldReject: true},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="circuit breaker call finished" breaker=payment breaker_id=7 ` +
+			`state=shadow_half_open outcome=success duration=0s would_reject=true`},
+	{events.StateChanged{Header: payment, Time: at, To: events.StateOpen, Shadow: true, Reason: events.ReasonErrorRate, Generation: 2},
+		`time=2026-07-01T12:30:00.000Z level=INFO msg="circuit breaker state changed" breaker=payment breaker_id=7 ` +
+			`from=closed to=shadow_open reason=error_rate generation=2 elapsed=0s ` +
+			`counts.success=0 counts.failure=0 counts.ignored=0 counts.slow=0 failure_ratio=0`},
+	{events.BreakerReconfigured{Header: payment, Time: at, New: events.Thresholds{ErrorThreshold: 0.3, VolumeThreshold: 5,
+		SlowCallThreshold: 0.4, SlowCallDuration: time.Second,
+		SleepWindow: time.Second, HalfOpenRequests: 1, SuccessThreshold: 1, ProbeTimeout: time.Second, WindowSize: time.Minute,
+		BucketCount: 6, SleepWindowFactor: 2, MaxSleepWindow: time.Minute, SleepWindowJitter: 0.1, Shadow: true}},
+		`time=2026-07-01T12:30:00.000Z level=INFO msg="circuit breaker reconfigured" breaker=payment breaker_id=7 ` +
+			`error_threshold=0.3 volume_threshold=5 slow_call_threshold=0.4 slow_call_duration=1s sleep_window=1s half_open_requests=1 success_threshold=1 probe_timeout=1s ` +
+			`window_size=1m0s bucket_count=6 sleep_window_factor=2 max_sleep_window=1m0s sleep_window_jitter=0.1 shadow=true`},
+	{events.BreakerCreated{Header: payment, Time: at, Thresholds: events.Thresholds{SleepWindowFactor: 2, MaxSleepWindow: time.Minute,
+		SleepWindowJitter: 0.1, Shadow: true}},
+		`time=2026-07-01T12:30:00.000Z level=INFO msg="circuit breaker created" breaker=payment breaker_id=7 ` +
+			`error_threshold=0 volume_threshold=0 sleep_window=0s half_open_requests=0 success_threshold=0 probe_timeout=0s ` +
+			`window_size=0s bucket_count=0 sleep_window_factor=2 max_sleep_window=1m0s sleep_window_jitter=0.1 shadow=true`},
+	{events.BudgetCreated{Header: payment, Time: at, Ratio: 0.2, MinPerSecond: 1, Window: 10 * time.Second},
+		`time=2026-07-01T12:30:00.000Z level=INFO msg="retry budget created" budget=payment budget_id=7 ratio=0.2 min_per_second=1 window=10s`},
+	{events.BudgetExhausted{Header: payment, Retry: "charge", Attempt: 2, Err: errDown},
+		`time=2000-01-01T00:00:00.000Z level=DEBUG msg="retry budget exhausted" budget=payment budget_id=7 retry=charge attempt=2 error=down`},
+	{events.BudgetRetired{Header: payment, Time: at},
+		`time=2026-07-01T12:30:00.000Z level=INFO msg="retry budget retired" budget=payment budget_id=7`},
+
 	{events.PolicyCreated{Header: charge, Time: at, Policy: events.PolicyRateLimit},
 		`time=2026-07-01T12:30:00.000Z level=DEBUG msg="policy created" rate_limit=charge policy=rate_limit`},
 	{events.TimedOut{Header: charge, Limit: time.Second, Duration: 1500 * time.Millisecond, Err: errDown},
@@ -215,7 +244,7 @@ func TestLogDocumentsItsRecords(t *testing.T) {
 	for _, tt := range logged {
 		var buf bytes.Buffer
 		deliver(t.Context(), events.Log(slog.New(slog.NewTextHandler(&buf, &slog.HandlerOptions{Level: slog.LevelDebug}))), tt.event)
-		record := regexp.MustCompile(`level=(\w+) msg="?([a-z ]+?)"? (?:(?:breaker|bulkhead)=payment (?:breaker|bulkhead)_id=7|(?:retry|timeout|rate_limit|fallback|hedge)=charge)(.*)\n`).FindStringSubmatch(buf.String())
+		record := regexp.MustCompile(`level=(\w+) msg="?([a-z ]+?)"? (?:(?:breaker|bulkhead|budget)=payment (?:breaker|bulkhead|budget)_id=7|(?:retry|timeout|rate_limit|fallback|hedge)=charge)(.*)\n`).FindStringSubmatch(buf.String())
 		require.NotNil(t, record, buf.String())
 		kind := tt.event.Kind().String()
 		documented := rows[kind+": "+record[2]]

@@ -95,6 +95,14 @@ func (s *Stream) Sink(kinds ...Kind) Sink {
 			sink.HedgeAttemptStarted = all.HedgeAttemptStarted
 		case KindHedgeAttemptFinished:
 			sink.HedgeAttemptFinished = all.HedgeAttemptFinished
+		case KindBreakerReconfigured:
+			sink.BreakerReconfigured = all.BreakerReconfigured
+		case KindBudgetCreated:
+			sink.BudgetCreated = all.BudgetCreated
+		case KindBudgetExhausted:
+			sink.BudgetExhausted = all.BudgetExhausted
+		case KindBudgetRetired:
+			sink.BudgetRetired = all.BudgetRetired
 		}
 	}
 	return sink

@@ -29,8 +29,9 @@ func (s State) String() string {
 	}
 }
 
-// Status is a State that also tells whether it is forced: the five ways a
-// breaker can be, each of which is worth a series on a dashboard.
+// Status is a State that also tells whether it is forced, or in shadow mode: the seven
+// ways a breaker can be, each of which is worth a series on a dashboard. What is open
+// in shadow mode is not "open" there, since nobody is turned away.
 type Status uint8
 
 // The statuses of a circuit breaker.
@@ -40,6 +41,8 @@ const (
 	StatusHalfOpen
 	StatusForcedOpen
 	StatusForcedClosed
+	StatusShadowOpen     // a breaker in shadow mode would reject calls, and lets them run
+	StatusShadowHalfOpen // the same for those that are not probes
 
 	// StatusCount is the number of statuses, the length of an array indexed by Status.
 	StatusCount = iota
@@ -58,7 +61,35 @@ func StatusOf(s State, forced bool) Status {
 	}
 }
 
-// String returns "closed", "open", "half_open", "forced_open" or "forced_closed":
+// Shadowed returns the status of a breaker in shadow mode that without would have s: what
+// is not forced rejects nothing.
+func (s Status) Shadowed() Status {
+	switch s {
+	case StatusOpen:
+		return StatusShadowOpen
+	case StatusHalfOpen:
+		return StatusShadowHalfOpen
+	default:
+		return s
+	}
+}
+
+// shadowed is Shadowed if shadow is true.
+func (s Status) shadowed(shadow bool) Status {
+	if shadow {
+		return s.Shadowed()
+	}
+	return s
+}
+
+// FromStatus returns From, FromForced and Shadow as one value.
+func (e StateChanged) FromStatus() Status { return StatusOf(e.From, e.FromForced).shadowed(e.Shadow) }
+
+// ToStatus returns To, Forced and Shadow as one value.
+func (e StateChanged) ToStatus() Status { return StatusOf(e.To, e.Forced).shadowed(e.Shadow) }
+
+// String returns "closed", "open", "half_open", "forced_open", "forced_closed",
+// "shadow_open" or "shadow_half_open":
 // the spelling of attribute values, with an underscore where [State.String] has a hyphen.
 func (s Status) String() string {
 	switch s {
@@ -72,6 +103,10 @@ func (s Status) String() string {
 		return "forced_open"
 	case StatusForcedClosed:
 		return "forced_closed"
+	case StatusShadowOpen:
+		return "shadow_open"
+	case StatusShadowHalfOpen:
+		return "shadow_half_open"
 	default:
 		return "unknown"
 	}
@@ -149,6 +184,11 @@ type Counts struct {
 	Ignored  uint64
 	Rejected uint64
 	Slow     uint64 // calls that took SlowCallDuration or longer; each is a Success or a Failure as well
+
+	// WouldReject is the number of calls that a breaker in shadow mode would have
+	// rejected. They ran, and each is in Success, Failure or Ignored as well once it
+	// has ended.
+	WouldReject uint64
 }
 
 // Volume is the number of calls that count: successes and failures.
@@ -175,11 +215,15 @@ type Thresholds struct {
 	SlowCallThreshold float64       // slow-call ratio at which it opens, in (0,1]; 0: off
 	SlowCallDuration  time.Duration // how long a call takes that is slow; 0: off
 	SleepWindow       time.Duration // how long it stays open
+	SleepWindowFactor float64       // what that is multiplied by after each recovery that failed; 0: it stays as it is
+	MaxSleepWindow    time.Duration // the longest it grows to; 0 without SleepWindowFactor
+	SleepWindowJitter float64       // share of it that is left to chance, in [0,1]; 0: none
 	HalfOpenRequests  int           // most probes of one half-open period
 	SuccessThreshold  float64       // share of those probes that must pass, in (0,1]
 	ProbeTimeout      time.Duration // age at which a probe counts as failed
 	WindowSize        time.Duration // how far back calls are judged
 	BucketCount       int           // buckets the window is made of
+	Shadow            bool          // it decides and tells, and rejects nothing
 }
 
 // Snapshot is a breaker at one moment.
@@ -187,6 +231,7 @@ type Snapshot struct {
 	Time       time.Time // when it was taken
 	State      State
 	Forced     bool      // State was set by ForceOpen or ForceClosed
+	Shadow     bool      // the breaker is in shadow mode: unless Forced, State rejects nothing
 	Since      time.Time // when the present state began
 	Generation uint64    // 1 at birth, one more with each state change
 
@@ -223,5 +268,5 @@ type Snapshot struct {
 	SinkPanics uint64
 }
 
-// Status returns State and Forced as one value.
-func (s Snapshot) Status() Status { return StatusOf(s.State, s.Forced) }
+// Status returns State, Forced and Shadow as one value.
+func (s Snapshot) Status() Status { return StatusOf(s.State, s.Forced).shadowed(s.Shadow) }

@@ -30,6 +30,8 @@ func TestStrings(t *testing.T) {
 		{events.StatusHalfOpen, "half_open"},
 		{events.StatusForcedOpen, "forced_open"},
 		{events.StatusForcedClosed, "forced_closed"},
+		{events.StatusShadowOpen, "shadow_open"},
+		{events.StatusShadowHalfOpen, "shadow_half_open"},
 		{events.Status(events.StatusCount), "unknown"},
 		{events.Status(255), "unknown"},
 
@@ -48,6 +50,26 @@ func TestZeroValues(t *testing.T) {
 	require.Equal(t, "closed", events.State(0).String(), "a breaker is born closed")
 	require.Equal(t, "closed", events.Snapshot{}.Status().String())
 	require.Equal(t, "success", events.Outcome(0).String())
+}
+
+func TestStatusInShadowMode(t *testing.T) {
+	want := map[events.Status]events.Status{events.StatusOpen: events.StatusShadowOpen, events.StatusHalfOpen: events.StatusShadowHalfOpen}
+	for s := range events.Status(events.StatusCount) {
+		if _, ok := want[s]; !ok {
+			want[s] = s
+		}
+		require.Equal(t, want[s], s.Shadowed(), s)
+	}
+	e := events.StateChanged{From: events.StateHalfOpen, To: events.StateOpen, Shadow: true}
+	require.Equal(t, events.StatusShadowHalfOpen, e.FromStatus())
+	require.Equal(t, events.StatusShadowOpen, e.ToStatus())
+	e.Forced, e.FromForced, e.From = true, true, events.StateClosed
+	require.Equal(t, events.StatusForcedClosed, e.FromStatus())
+	require.Equal(t, events.StatusForcedOpen, e.ToStatus())
+	e.Shadow = false
+	require.Equal(t, events.StatusForcedOpen, e.ToStatus())
+	require.Equal(t, events.StatusShadowOpen, events.Snapshot{State: events.StateOpen, Shadow: true}.Status())
+	require.Equal(t, events.StatusOpen, events.Snapshot{State: events.StateOpen}.Status())
 }
 
 func TestStatusOf(t *testing.T) {

@@ -56,7 +56,7 @@ func newCircuit(e events.BreakerCreated, column uint32) *circuit {
 
 // changed remembers a change of state in its column.
 func (c *circuit) changed(column uint32, t transition) {
-	from, to := events.StatusOf(t.From, t.FromForced), events.StatusOf(t.To, t.Forced)
+	from, to := t.FromStatus(), t.ToStatus()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.transitions) == transitionsKept {
@@ -76,7 +76,7 @@ func (c *circuit) changed(column uint32, t transition) {
 }
 
 // statusLetters spells each status in a timeline.
-const statusLetters = "cohOC"
+const statusLetters = "cohOCsp"
 
 // severity orders statuses by how much they keep from working.
 var severity = [events.StatusCount]int{
@@ -85,6 +85,9 @@ var severity = [events.StatusCount]int{
 	events.StatusHalfOpen:     2,
 	events.StatusOpen:         3,
 	events.StatusForcedOpen:   4,
+
+	events.StatusShadowHalfOpen: 1, // nobody is turned away
+	events.StatusShadowOpen:     1,
 }
 
 func worse(a, b events.Status) events.Status {
@@ -168,6 +171,14 @@ func (l *Live) breakerCreated(_ context.Context, e events.BreakerCreated) {
 		return // not from an engine
 	}
 	l.circuits.add(e.ID, maxCircuits, func() *circuit { return newCircuit(e, l.column(l.now())) })
+}
+
+func (l *Live) breakerReconfigured(_ context.Context, e events.BreakerReconfigured) {
+	if c := l.circuits.find(e.ID); c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.thresholds = e.New
+	}
 }
 
 func (l *Live) breakerRetired(_ context.Context, e events.BreakerRetired) {

@@ -49,7 +49,8 @@
 // The history of a circuit or retry is a count for each column of a timeline, from
 // column number first on. Columns are numbered from 1, which began when the process
 // started. The states of a circuit have a letter for each column, of the worst state
-// that there was in it: c for closed, h half-open, o open, capitals when forced.
+// that there was in it: c for closed, h half-open, o open, capitals when forced;
+// in shadow mode, where nobody is turned away, p for half-open and s for open.
 //
 //	{
 //	  "version": 1,
@@ -74,6 +75,7 @@
 //	    "name": "payment",        not unique
 //	    "state": "half-open",     or closed, open
 //	    "forced": false,
+//	    "shadow": false,          unless forced, it rejects nothing
 //	    "since": "2026-01-02T15:03:59.000Z",
 //	    "open_until": "2026-01-02T15:04:29.000Z",   absent unless open and not forced
 //	    "generation": 3,          changes of state, and 1
@@ -83,7 +85,7 @@
 //	      "slow_ratio": 0, "slow_seconds": 0,
 //	      "sleep_seconds": 30, "probes": 5, "probe_success_ratio": 0.6, "probe_timeout_seconds": 30
 //	    },
-//	    "totals": {"success": 90, "failure": 12, "ignored": 0, "rejected": 7, "slow": 0},
+//	    "totals": {"success": 90, "failure": 12, "ignored": 0, "rejected": 7, "slow": 0, "would_reject": 0},
 //	    "window": {
 //	      "success": 0, "failure": 0, "slow": 0, "failure_ratio": 0, "slow_ratio": 0,
 //	      "judged": false         there are enough calls to decide by
@@ -93,11 +95,12 @@
 //	    "latency": {              of the calls of the last minute; absent without any
 //	      "count": 102, "p50_seconds": 0.012, "p90_seconds": 0.03, "p99_seconds": 0.2   at most 6 % off
 //	    },
-//	    "time_in_seconds": {"closed": 229, "open": 10, "half_open": 6, "forced_open": 0, "forced_closed": 0},
+//	    "time_in_seconds": {"closed": 229, "open": 10, "half_open": 6, "forced_open": 0, "forced_closed": 0,
+//	      "shadow_open": 0, "shadow_half_open": 0},
 //	    "history": {"first": 1, "states": "cco", "success": [30], "failure": [0], "ignored": [0], "rejected": [0]},
 //	    "transitions": [{         the last 32, newest first
 //	      "time": "2026-01-02T15:03:59.000Z", "generation": 3,
-//	      "from": "open", "from_forced": false, "to": "half-open", "forced": false,
+//	      "from": "open", "from_forced": false, "to": "half-open", "forced": false, "shadow": false,
 //	      "reason": "sleep_window_elapsed",   events.Reason
 //	      "elapsed_seconds": 10,              spent in the state that ended
 //	      "success": 0, "failure": 0, "slow": 0,   counts of that state

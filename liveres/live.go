@@ -125,11 +125,14 @@ func New(opts ...Option) *Live {
 // first 100 of a name in each column of the history are followed. All are counted.
 func (l *Live) Sink() events.Sink {
 	return events.Sink{
-		BreakerCreated:  l.breakerCreated,
-		CallFinished:    l.callFinished,
-		CallRejected:    l.callRejected,
-		StateChanged:    l.stateChanged,
-		BreakerRetired:  l.breakerRetired,
+		BreakerCreated: l.breakerCreated,
+		CallFinished:   l.callFinished,
+		CallRejected:   l.callRejected,
+		StateChanged:   l.stateChanged,
+		BreakerRetired: l.breakerRetired,
+
+		BreakerReconfigured: l.breakerReconfigured,
+
 		RetryStarted:    l.retryStarted,
 		AttemptFinished: l.attemptFinished,
 		RetryScheduled:  l.retryScheduled,

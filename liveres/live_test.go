@@ -174,7 +174,7 @@ func TestCircuitTellsItsStory(t *testing.T) {
 		require.NotContains(t, c, "probes")
 		require.Equal(t, object{
 			"time": "2000-01-01T00:00:12.300Z", "generation": 2.,
-			"from": "closed", "from_forced": false, "to": "open", "forced": false,
+			"from": "closed", "from_forced": false, "to": "open", "forced": false, "shadow": false,
 			"reason": "error_rate", "elapsed_seconds": 12.3, "success": 1., "failure": 3., "slow": 0.,
 			"trace_id": "trace of the call that opened it",
 		}, at(t, c, "transitions.0"))

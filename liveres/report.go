@@ -84,6 +84,7 @@ type circuitFigures struct {
 	ID         uint64         `json:"id"`
 	State      string         `json:"state"`
 	Forced     bool           `json:"forced"`
+	Shadow     bool           `json:"shadow"`
 	Since      stamp          `json:"since"`
 	OpenUntil  *stamp         `json:"open_until,omitempty"`
 	Generation uint64         `json:"generation"`
@@ -113,6 +114,8 @@ type countsReport struct {
 	Ignored  uint64 `json:"ignored"`
 	Rejected uint64 `json:"rejected"`
 	Slow     uint64 `json:"slow"`
+
+	WouldReject uint64 `json:"would_reject"` // of them that ran although a breaker in shadow mode would have rejected them
 }
 
 type windowReport struct {
@@ -160,6 +163,7 @@ type transitionReport struct {
 	FromForced bool    `json:"from_forced"`
 	To         string  `json:"to"`
 	Forced     bool    `json:"forced"`
+	Shadow     bool    `json:"shadow"`
 	Reason     string  `json:"reason"`
 	Elapsed    float64 `json:"elapsed_seconds"`
 	Success    uint64  `json:"success"`
@@ -330,7 +334,9 @@ func (l *Live) sorted() ([]*circuit, []*retry) {
 
 func (c *circuit) report(m moment) circuitReport {
 	s := c.snapshot()
+	c.mu.Lock()
 	t := c.thresholds
+	c.mu.Unlock()
 	r := circuitReport{
 		Name: c.name,
 		Thresholds: thresholdsReport{
@@ -375,6 +381,7 @@ func (c *circuit) figures(m moment, s events.Snapshot) circuitFigures {
 		ID:         c.id,
 		State:      s.State.String(),
 		Forced:     s.Forced,
+		Shadow:     s.Shadow,
 		Since:      stamp(s.Since),
 		Generation: s.Generation,
 		Totals:     countsReport(s.Totals),
@@ -395,7 +402,7 @@ func (c *circuit) figures(m moment, s events.Snapshot) circuitFigures {
 		Control: c.control() != nil,
 	}
 	if s.State == events.StateOpen && !s.Forced {
-		until := stamp(s.Since.Add(c.thresholds.SleepWindow))
+		until := stamp(s.Time.Add(s.RetryAfter))
 		f.OpenUntil = &until
 	}
 	if s.State == events.StateHalfOpen {
@@ -432,6 +439,7 @@ func transitionReports(transitions []transition) []transitionReport {
 			FromForced: t.FromForced,
 			To:         t.To.String(),
 			Forced:     t.Forced,
+			Shadow:     t.Shadow,
 			Reason:     string(t.Reason),
 			Elapsed:    millis(t.Elapsed.Seconds()),
 			Success:    t.Counts.Success,

@@ -20,6 +20,9 @@ const (
 	keyFailureRatio     = attribute.Key("resilience.circuit_breaker.failure.ratio")
 	keyRetryAfter       = attribute.Key("resilience.circuit_breaker.retry_after")
 
+	keyBudgetName    = attribute.Key("resilience.retry.budget.name")
+	keyBudgetOutcome = attribute.Key("resilience.retry.budget.outcome")
+
 	keyRetryName       = attribute.Key("resilience.retry.name")
 	keyRetryOutcome    = attribute.Key("resilience.retry.outcome")
 	keyRetryReason     = attribute.Key("resilience.retry.reason")
@@ -68,6 +71,17 @@ const (
 
 	dropCardinality = "cardinality"
 )
+
+// budgetOutcome is what a retry budget made of a retry.
+type budgetOutcome int
+
+const (
+	budgetGranted budgetOutcome = iota
+	budgetRefused
+	budgetOutcomeCount
+)
+
+func (o budgetOutcome) String() string { return [...]string{"granted", "refused"}[o] }
 
 // kind is the index of an attempt's kind.
 type kind int
@@ -133,8 +147,12 @@ func retryOutcomeOf(r events.Reason) retryOutcome {
 // transition is a change from one status to another.
 type transition struct{ from, to events.Status }
 
+// enforced is the number of statuses outside of shadow mode, which come first.
+const enforced = events.StatusForcedClosed + 1
+
 // legalTransitions returns the changes a breaker can go through: by itself, by
-// force from anywhere, and back. Of the 25 pairs eight cannot happen: only an open
+// force from anywhere, and back. Those of a breaker in shadow mode, in which nobody is
+// turned away, are not among them. Of the 25 pairs eight cannot happen: only an open
 // breaker turns half-open, nothing opens one without force but its own judgement
 // or the end of force, and force that is there already changes nothing.
 func legalTransitions() []transition {
@@ -150,7 +168,7 @@ func legalTransitions() []transition {
 		{events.StatusForcedClosed, events.StatusClosed},
 		{events.StatusForcedOpen, events.StatusOpen}, // ClearForce
 	}
-	for from := range events.Status(events.StatusCount) {
+	for from := range enforced {
 		for _, forced := range []events.Status{events.StatusForcedOpen, events.StatusForcedClosed} {
 			if from != forced {
 				legal = append(legal, transition{from, forced})

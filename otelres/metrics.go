@@ -19,6 +19,12 @@ type instruments struct {
 	calls            metric.Int64ObservableCounter
 	failureRatio     metric.Float64ObservableGauge
 	failureThreshold metric.Float64ObservableGauge
+	wouldReject      metric.Int64ObservableCounter
+
+	budgetAvailable  metric.Float64ObservableGauge
+	budgetLimit      metric.Float64ObservableGauge
+	budgetOperations metric.Int64ObservableCounter
+	budgetRetries    metric.Int64ObservableCounter
 
 	transitions       metric.Int64Counter
 	callDuration      metric.Float64Histogram
@@ -97,6 +103,11 @@ func newInstruments(m metric.Meter, durations bool) (instruments, error) {
 		lastClosed:       c.gauge(metricLastClosed),
 		failureRatio:     c.gauge(metricFailureRatio),
 		failureThreshold: c.gauge(metricFailureThreshold),
+		wouldReject:      c.total(metricWouldReject),
+		budgetAvailable:  c.gauge(metricBudgetAvailable),
+		budgetLimit:      c.gauge(metricBudgetLimit),
+		budgetOperations: c.total(metricBudgetOperations),
+		budgetRetries:    c.total(metricBudgetRetries),
 		transitions:      c.counter(metricTransitions),
 		operations:       c.counter(metricOperations),
 		attempts:         c.counter(metricAttempts),
@@ -131,7 +142,8 @@ func newInstruments(m metric.Meter, durations bool) (instruments, error) {
 // observables are the instruments that observe serves.
 func (i *instruments) observables() []metric.Observable {
 	return []metric.Observable{
-		i.status, i.time, i.lastClosed, i.calls, i.failureRatio, i.failureThreshold,
+		i.status, i.time, i.lastClosed, i.calls, i.failureRatio, i.failureThreshold, i.wouldReject,
+		i.budgetAvailable, i.budgetLimit, i.budgetOperations, i.budgetRetries,
 		i.bulkheadInFlight, i.bulkheadQueued, i.bulkheadLimit, i.bulkheadCalls,
 	}
 }
@@ -160,7 +172,7 @@ func (t *Telemetry) newObservedSeries(name string) *observedSeries {
 // once so that a measurement allocates nothing.
 type recordedSeries struct {
 	name        string
-	transitions [events.StatusCount][events.StatusCount][]metric.AddOption
+	transitions [enforced][enforced][]metric.AddOption
 	duration    [events.OutcomeCount][]metric.RecordOption
 	onSpan      [events.StatusCount][]attribute.KeyValue // the breaker on a span of others
 
@@ -236,6 +248,9 @@ func (t *Telemetry) observe(_ context.Context, o metric.Observer) error {
 	for _, b := range t.breakers.observations() {
 		s := b.series
 		for i, n := range b.status {
+			if i >= int(enforced) && !b.shadow {
+				break
+			}
 			o.ObserveInt64(t.status, n, s.status[i]...)
 			o.ObserveFloat64(t.time, b.timeIn[i].Seconds(), s.status[i]...)
 		}
@@ -247,6 +262,16 @@ func (t *Telemetry) observe(_ context.Context, o metric.Observer) error {
 		if b.judged {
 			o.ObserveFloat64(t.failureRatio, b.window.FailureRatio(), s.plain...)
 		}
+		if b.shadow {
+			o.ObserveInt64(t.wouldReject, int64(b.wouldReject), s.plain...)
+		}
+	}
+	for s, b := range t.budgets.observations() {
+		o.ObserveFloat64(t.budgetAvailable, b.Available, s.plain...)
+		o.ObserveFloat64(t.budgetLimit, b.Limit, s.plain...)
+		o.ObserveInt64(t.budgetOperations, int64(b.Operations), s.plain...)
+		o.ObserveInt64(t.budgetRetries, int64(b.Granted), s.retries[budgetGranted]...)
+		o.ObserveInt64(t.budgetRetries, int64(b.Refused), s.retries[budgetRefused]...)
 	}
 	t.observeBulkheads(o)
 	return nil

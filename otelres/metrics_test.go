@@ -412,7 +412,9 @@ func TestBreakerIsObservedOnce(t *testing.T) {
 }
 
 // observedOnly are the metrics that end with a breaker.
-var observedOnly = []string{mStatus, mTime, mLastClosed, mCalls, mFailureRatio, mFailureThreshold}
+var observedOnly = []string{mStatus, mTime, mLastClosed, mCalls, mFailureRatio, mFailureThreshold,
+	"resilience.circuit_breaker.would_reject", "resilience.retry.budget.available", "resilience.retry.budget.limit",
+	"resilience.retry.budget.operations", "resilience.retry.budget.retries"}
 
 // A closed breaker's series stop, those of the name's other breakers go on, and
 // no counter goes backwards, also when the name is born again.

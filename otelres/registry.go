@@ -58,6 +58,8 @@ type breaker struct {
 type totals struct {
 	timeIn [events.StatusCount]time.Duration
 	calls  [events.OutcomeCount]uint64
+
+	wouldReject uint64
 }
 
 func (t *totals) add(s *events.Snapshot) {
@@ -68,6 +70,7 @@ func (t *totals) add(s *events.Snapshot) {
 	t.calls[events.OutcomeFailure] += s.Totals.Failure
 	t.calls[events.OutcomeIgnored] += s.Totals.Ignored
 	t.calls[events.OutcomeRejected] += s.Totals.Rejected
+	t.wouldReject += s.Totals.WouldReject
 }
 
 // observation is one name at the time of a collection.
@@ -79,6 +82,7 @@ type observation struct {
 	window     events.Counts // of those that judge by it
 	judged     bool
 	threshold  float64
+	shadow     bool // one of them is or was in shadow mode
 }
 
 func newRegistry(limit int, observe func(string) *observedSeries, record func(string) *recordedSeries) *registry {
@@ -127,6 +131,15 @@ func (r *registry) born(e events.BreakerCreated) (own, added bool) {
 		r.overflowed.Store(true)
 	}
 	return p.recorded.name == name, true
+}
+
+// reconfigured takes over a breaker's new threshold.
+func (r *registry) reconfigured(id uint64, threshold float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p, known := r.breakers[id]; known {
+		p.living[id].threshold = threshold
+	}
 }
 
 // placeFor returns where a new breaker of this name goes. It requires r.mu.
@@ -188,6 +201,8 @@ func (r *registry) observations() []observation {
 		for _, b := range p.living {
 			o.add(b)
 		}
+		o.shadow = o.shadow || o.wouldReject > 0 ||
+			o.timeIn[events.StatusShadowOpen]+o.timeIn[events.StatusShadowHalfOpen] > 0
 		all = append(all, o)
 	}
 	return all
@@ -206,6 +221,7 @@ func (o *observation) add(b *breaker) {
 		o.window.Failure += s.Window.Failure
 	}
 	o.threshold = min(o.threshold, b.threshold)
+	o.shadow = o.shadow || s.Shadow
 }
 
 // close forgets all breakers and takes no more.

@@ -47,7 +47,7 @@ const beyondLimit = "; `_OTHER` in metrics for those beyond the name limit"
 // attributeTable describes every attribute, in the order of the document.
 var attributeTable = []attributeDef{
 	{key: keyBreakerName, typ: attribute.STRING, brief: "name of the breaker" + beyondLimit},
-	{key: keyBreakerState, typ: attribute.STRING, values: spell(upTo(events.Status(events.StatusCount))...), brief: "state of the breaker; where a call is told of, the state it was admitted or rejected in; where a transition is, the new one"},
+	{key: keyBreakerState, typ: attribute.STRING, values: spell(upTo(events.Status(events.StatusCount))...), brief: "state of the breaker; where a call is told of, the state it was admitted or rejected in; where a transition is, the new one; `shadow_` says that it is what a breaker in shadow mode would be in, while it rejects nothing"},
 	{key: keyPreviousState, typ: attribute.STRING, values: spell(upTo(events.Status(events.StatusCount))...), brief: "state a transition left"},
 	{key: keyCallOutcome, typ: attribute.STRING, values: spell(upTo(events.Outcome(events.OutcomeCount))...), brief: "what a call came to; `rejected` calls were not run"},
 	{key: keyTransitionReason, typ: attribute.STRING, values: reasons(
@@ -56,6 +56,9 @@ var attributeTable = []attributeDef{
 		brief: "why the state changed"},
 	{key: keyFailureRatio, typ: attribute.FLOAT64, brief: "share of failures, in [0,1], in the state that ended"},
 	{key: keyRetryAfter, typ: attribute.FLOAT64, unit: "s", brief: "time until a probe may be admitted; absent when that is not known"},
+
+	{key: keyBudgetName, typ: attribute.STRING, brief: "name of the retry budget" + beyondLimit},
+	{key: keyBudgetOutcome, typ: attribute.STRING, values: spell(upTo(budgetOutcomeCount)...), brief: "what the budget made of a retry that was to follow"},
 
 	{key: keyRetryName, typ: attribute.STRING, brief: "name of the retry" + beyondLimit},
 	{key: keyRetryOutcome, typ: attribute.STRING, values: spell(upTo(retryOutcomeCount)...), brief: "what a retried operation came to"},
@@ -129,11 +132,16 @@ const (
 	metricCallDuration
 	metricFailureRatio
 	metricFailureThreshold
+	metricWouldReject
 	metricOperations
 	metricAttempts
 	metricOperationDuration
 	metricAttemptDuration
 	metricDelay
+	metricBudgetAvailable
+	metricBudgetLimit
+	metricBudgetOperations
+	metricBudgetRetries
 	metricTimeoutExpired
 	metricBulkheadInFlight
 	metricBulkheadQueued
@@ -178,7 +186,7 @@ var metricTable = [metricCount]metricDef{
 		brief:      "Unix time at which the breaker was last closed: now while it is; the earliest where several have one name."},
 	metricTransitions: {name: "resilience.circuit_breaker.transitions", kind: counter, unit: "{transition}",
 		attributes: []attribute.Key{keyBreakerName, keyPreviousState, keyBreakerState},
-		brief:      "State changes."},
+		brief:      "State changes, but for those from or to a state of shadow mode."},
 	metricCalls: {name: "resilience.circuit_breaker.calls", kind: observableCounter, unit: "{call}",
 		attributes: []attribute.Key{keyBreakerName, keyCallOutcome},
 		brief:      "Calls that ended or were rejected."},
@@ -191,6 +199,9 @@ var metricTable = [metricCount]metricDef{
 	metricFailureThreshold: {name: "resilience.circuit_breaker.failure.threshold", kind: observableGauge, float: true, unit: "1",
 		attributes: []attribute.Key{keyBreakerName},
 		brief:      "Share of failures at which the breaker opens, in (0,1]; the lowest where several have one name."},
+	metricWouldReject: {name: "resilience.circuit_breaker.would_reject", kind: observableCounter, unit: "{call}",
+		attributes: []attribute.Key{keyBreakerName},
+		brief:      "Calls that ran although a breaker in shadow mode would have rejected them; they are among the calls by their outcome."},
 	metricOperations: {name: "resilience.retry.operations", kind: counter, unit: "{operation}",
 		attributes: []attribute.Key{keyRetryName, keyRetryOutcome},
 		brief:      "Retried operations that ended."},
@@ -206,6 +217,18 @@ var metricTable = [metricCount]metricDef{
 	metricDelay: {name: "resilience.retry.delay", kind: histogram, float: true, unit: "s", buckets: longBuckets,
 		attributes: []attribute.Key{keyRetryName},
 		brief:      "Waits between attempts, as scheduled."},
+	metricBudgetAvailable: {name: "resilience.retry.budget.available", kind: observableGauge, float: true, unit: "{retry}",
+		attributes: []attribute.Key{keyBudgetName},
+		brief:      "Retries that the budget would grant at once; the sum where several have one name."},
+	metricBudgetLimit: {name: "resilience.retry.budget.limit", kind: observableGauge, float: true, unit: "{retry}",
+		attributes: []attribute.Key{keyBudgetName},
+		brief:      "What that tends to while traffic stays as it is and nobody retries."},
+	metricBudgetOperations: {name: "resilience.retry.budget.operations", kind: observableCounter, unit: "{operation}",
+		attributes: []attribute.Key{keyBudgetName},
+		brief:      "Retried operations that paid into the budget."},
+	metricBudgetRetries: {name: "resilience.retry.budget.retries", kind: observableCounter, unit: "{retry}",
+		attributes: []attribute.Key{keyBudgetName, keyBudgetOutcome},
+		brief:      "Retries that the budget granted or refused."},
 	metricTimeoutExpired: {name: "resilience.timeout.expired", kind: counter, unit: "{call}",
 		attributes: []attribute.Key{keyTimeoutName},
 		brief:      "Calls that failed after the limit of their timeout had passed."},
@@ -283,6 +306,7 @@ const (
 	eventCallRejected
 	eventStateChange
 	eventRetryExhausted
+	eventBudgetExhausted
 	eventTimeoutExpired
 	eventBulkheadWaited
 	eventBulkheadRejected
@@ -314,6 +338,9 @@ var eventTable = [eventCount]eventDef{
 	eventRetryExhausted: {name: "resilience.retry.exhausted", severity: "WARN",
 		attributes: []attribute.Key{keyRetryName, keyAttemptCount, keyTotalDelay, keyErrorType},
 		brief:      "A retry's last attempt failed."},
+	eventBudgetExhausted: {name: "resilience.retry.budget_exhausted", spanEvent: true, frequent: true, severity: "DEBUG",
+		attributes: []attribute.Key{keyBudgetName, keyRetryName, keyAttemptNumber, keyErrorType},
+		brief:      "A retry budget refused the attempt of this number, and the retry ends."},
 	eventTimeoutExpired: {name: "resilience.timeout.expired", spanEvent: true, frequent: true, severity: "DEBUG",
 		attributes: []attribute.Key{keyTimeoutName, keyTimeoutLimit, keyErrorType},
 		brief:      "Work failed after the limit of its timeout had passed."},

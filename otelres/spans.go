@@ -41,7 +41,6 @@ func (t *Telemetry) untraced(ctx context.Context) context.Context {
 }
 
 func (t *Telemetry) start(ctx context.Context, name string, attrs ...attribute.KeyValue) context.Context {
-	ctx = t.around(ctx)
 	ctx, span := t.tracer.Start(ctx, exportable(name),
 		trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(t.with(attrs...)...))
 	return t.keep(ctx, span)
@@ -123,7 +122,16 @@ func (t *Telemetry) finishAttempt(ctx context.Context, e events.AttemptFinished)
 func (t *Telemetry) startCall(ctx context.Context, e events.CallStarted) context.Context {
 	return t.start(ctx, spanBreaker+e.Name,
 		keyBreakerName.String(exportable(e.Name)),
-		keyBreakerState.String(events.StatusOf(e.State, false).String()))
+		keyBreakerState.String(statusOfCall(e.State, e.WouldReject).String()))
+}
+
+// statusOfCall is the status in which a call was admitted.
+func statusOfCall(s events.State, wouldReject bool) events.Status {
+	status := events.StatusOf(s, false)
+	if wouldReject {
+		return status.Shadowed()
+	}
+	return status
 }
 
 // finishCall ends the span of a call, or describes the breaker on the span that is
@@ -131,7 +139,7 @@ func (t *Telemetry) startCall(ctx context.Context, e events.CallStarted) context
 func (t *Telemetry) finishCall(ctx context.Context, e events.CallFinished) {
 	if !t.breakerSpans {
 		if span := trace.SpanFromContext(ctx); span.IsRecording() && !t.closed.Load() {
-			t.describeBreaker(span, e.Name, events.StatusOf(e.State, false))
+			t.describeBreaker(span, e.Name, statusOfCall(e.State, e.WouldReject))
 		}
 		return
 	}

@@ -37,6 +37,7 @@ type Telemetry struct {
 	breakers *registry
 	retries  *names[retrySeries]
 	policies
+	budgets       *budgets
 	droppedByName []metric.AddOption
 	droppedSeeded atomic.Bool
 	uncounted     atomic.Int64 // drops that no SDK was there to count
@@ -85,6 +86,7 @@ func New(opts ...Option) (*Telemetry, error) {
 	t.breakers = newRegistry(c.nameLimit, t.newObservedSeries, t.newRecordedSeries)
 	t.retries = newNames(c.nameLimit, t.newRetrySeries)
 	t.policies = t.newPolicies()
+	t.budgets = newBudgets(c.nameLimit, t.newBudgetSeries)
 	t.droppedByName = []metric.AddOption{t.measured(keyDropReason.String(dropCardinality))}
 	t.registration, err = meter.RegisterCallback(t.observe, t.observables()...)
 	if err != nil {
@@ -123,6 +125,7 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 		t.closed.Store(true)
 		t.breakers.close()
 		t.bulkheads.close()
+		t.budgets.close()
 		// The SDK takes the lock of a collection to unregister.
 		go func() {
 			defer close(t.done)
@@ -152,6 +155,9 @@ func (t *Telemetry) newSink() events.Sink {
 	if metered {
 		s.BreakerCreated = t.breakerCreated
 		s.BreakerRetired = t.breakerRetired
+		s.BreakerReconfigured = t.breakerReconfigured
+		s.BudgetCreated = t.budgetCreated
+		s.BudgetRetired = t.budgetRetired
 	}
 	if t.breakerSpans && onSpans {
 		s.CallStarted = t.callStarted
@@ -161,6 +167,9 @@ func (t *Telemetry) newSink() events.Sink {
 	}
 	if onSpans || t.spanEvents || logs {
 		s.CallRejected = t.callRejected
+	}
+	if t.spanEvents || logs {
+		s.BudgetExhausted = t.budgetExhausted
 	}
 	if metered || t.spanEvents || logs {
 		s.StateChanged = t.stateChanged
@@ -224,6 +233,11 @@ func (t *Telemetry) breakerRetired(_ context.Context, e events.BreakerRetired) {
 	t.breakers.retired(e.ID)
 }
 
+// breakerReconfigured takes over the threshold that is shown.
+func (t *Telemetry) breakerReconfigured(_ context.Context, e events.BreakerReconfigured) {
+	t.breakers.reconfigured(e.ID, e.New.ErrorThreshold)
+}
+
 // callStarted begins the span of a call.
 func (t *Telemetry) callStarted(ctx context.Context, e events.CallStarted) context.Context {
 	if !t.tracing() {
@@ -268,10 +282,12 @@ func (t *Telemetry) stateChanged(ctx context.Context, e events.StateChanged) {
 	if t.closed.Load() {
 		return
 	}
-	from, to := events.StatusOf(e.From, e.FromForced), events.StatusOf(e.To, e.Forced)
-	t.transitions.Add(ctx, 1, t.breakers.series(e.Name).transitions[from][to]...)
+	from, to := e.FromStatus(), e.ToStatus()
+	if from < enforced && to < enforced {
+		t.transitions.Add(ctx, 1, t.breakers.series(e.Name).transitions[from][to]...)
+	}
 	severity := log.SeverityInfo
-	if e.To == events.StateOpen {
+	if to == events.StatusOpen || to == events.StatusForcedOpen {
 		severity = log.SeverityWarn
 	}
 	x, ok := t.exit(ctx, eventStateChange, trace.SpanFromContext(ctx), severity)

@@ -162,3 +162,36 @@ func BenchmarkRegistryGet(b *testing.B) {
 		}
 	})
 }
+
+func BenchmarkRetryBudget(b *testing.B) {
+	c := resilience.DefaultRetryConfig()
+	c.InitialDelay, c.MaxDelay = 1, 1
+	c.Budget = resilience.NewRetryBudget(nil)
+	b.Run("first attempt", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = resilience.Retry(b.Context(), c, succeed)
+		}
+	})
+	b.Run("first attempt in parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				_ = resilience.Retry(b.Context(), c, succeed)
+			}
+		})
+	})
+	b.Run("second attempt", func(b *testing.B) {
+		b.ReportAllocs()
+		n := 0
+		work := func() error {
+			if n++; n%2 == 0 {
+				return nil
+			}
+			return errBench
+		}
+		for b.Loop() {
+			_ = resilience.Retry(b.Context(), c, work)
+		}
+	})
+}

@@ -249,7 +249,7 @@ func (c *call) observe() {
 func (c *call) observeGuarded() {
 	begun := false
 	if c.b.flights != nil {
-		c.b.flights.begin()
+		c.b.flights.started.add()
 	}
 	defer func() {
 		if begun {

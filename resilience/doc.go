@@ -91,7 +91,8 @@
 // is marked with [Ignore], unless RetryIf says otherwise. [PolicyFunc] makes a policy of
 // a function, for what is missing here.
 //
-// A [Registry] has a breaker for each host, tenant or shard.
+// A [RetryBudget], shared by all retries that call one dependency, caps their share of
+// its calls. A [Registry] has a breaker for each host, tenant or shard.
 //
 // # Errors
 //

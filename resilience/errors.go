@@ -25,6 +25,10 @@ var (
 	// failed too. The details are in [*RetryError].
 	ErrRetriesExhausted error = &sentinel{"resilience: retries exhausted"}
 
+	// ErrBudgetExhausted matches a retry that ended because its [RetryBudget] was used
+	// up. The details are in [*RetryError].
+	ErrBudgetExhausted = errors.New("resilience: retry budget exhausted")
+
 	// ErrInvalidConfig matches every [*ConfigError].
 	ErrInvalidConfig error = &sentinel{"resilience: invalid configuration"}
 )
@@ -137,12 +141,14 @@ func (e *RetryError) Error() string {
 func reasonText(r events.Reason) string { return strings.ReplaceAll(string(r), "_", " ") }
 
 // Is reports whether target is the sentinel that goes with Reason:
-// [ErrRetriesExhausted], context.Canceled or context.DeadlineExceeded, the latter
+// [ErrRetriesExhausted], [ErrBudgetExhausted], context.Canceled or context.DeadlineExceeded, the latter
 // two also when the context was given a cause of its own.
 func (e *RetryError) Is(target error) bool {
 	switch target {
 	case ErrRetriesExhausted:
 		return e.Reason == events.ReasonExhausted
+	case ErrBudgetExhausted:
+		return e.Reason == events.ReasonBudgetExhausted
 	case context.Canceled:
 		return e.Reason == events.ReasonCanceled
 	case context.DeadlineExceeded:

@@ -208,7 +208,7 @@ func ExampleCircuitBreaker_GetStats() {
 	// Output:
 	// default closed false
 	// error rate 0.33 of 3 calls, judged: false
-	// {Success:2 Failure:1 Ignored:1 Rejected:0 Slow:0}
+	// {Success:2 Failure:1 Ignored:1 Rejected:0 Slow:0 WouldReject:0}
 }
 
 // A dependency that still answers, but much too slowly, is cut off as well.
@@ -407,7 +407,7 @@ func ExampleIgnore() {
 	fmt.Printf("%+v\n", cb.GetStats().Totals)
 	// Output:
 	// no such user
-	// {Success:0 Failure:0 Ignored:1 Rejected:0 Slow:0}
+	// {Success:0 Failure:0 Ignored:1 Rejected:0 Slow:0 WouldReject:0}
 }
 
 // A server that says when to come back is obeyed, up to MaxRetryAfter.
@@ -458,7 +458,7 @@ func ExampleChain() {
 	fmt.Printf("%+v\n", cb.GetStats().Totals)
 	// Output:
 	// <nil>
-	// {Success:1 Failure:1 Ignored:0 Rejected:0 Slow:0}
+	// {Success:1 Failure:1 Ignored:0 Rejected:0 Slow:0 WouldReject:0}
 }
 
 func ExampleDo() {
@@ -618,4 +618,24 @@ func ExampleRegistry() {
 	// Output:
 	// a.example http/a.example closed
 	// b.example http/b.example open
+}
+
+func ExampleRetryBudget() {
+	budget := resilience.NewRetryBudget(&resilience.BudgetConfig{Name: "payment", Ratio: 0.2})
+	defer budget.Close()
+	config := &resilience.RetryConfig{InitialDelay: time.Nanosecond, Budget: budget} // and in all others that call payment
+
+	// The payment service is down. Without a budget each order would ask it three times.
+	asked, refused := 0, 0
+	for range 1000 {
+		err := resilience.Retry(context.Background(), config, func() error { asked++; return errors.New("503") })
+		if errors.Is(err, resilience.ErrBudgetExhausted) {
+			refused++
+		}
+	}
+	fmt.Println("about 1.2 times as often:", asked > 1190 && asked < 1220)
+	fmt.Println("and the budget says so:", refused > 750)
+	// Output:
+	// about 1.2 times as often: true
+	// and the budget says so: true
 }

@@ -8,28 +8,34 @@ import (
 // flights tells whether calls of a breaker are under way. Calls are counted when they
 // end anyway, so it is enough to count beginnings too.
 type flights struct {
-	started  atomic.Uint64
-	stripes  atomic.Pointer[stripes] // takes over started when calls get into each other's way
-	canceled atomic.Uint64           // did not run after all, and are not counted as ended
+	started  counter
+	canceled atomic.Uint64 // did not run after all, and are not counted as ended
 }
 
-// begin counts a call that begins. See countSuccess.
-func (f *flights) begin() {
-	if s := f.stripes.Load(); s != nil {
+// counter counts up without a lock, in stripes once additions get into each other's way:
+// see countSuccess.
+type counter struct {
+	n       atomic.Uint64
+	stripes atomic.Pointer[stripes]
+}
+
+func (c *counter) add() {
+	if s := c.stripes.Load(); s != nil {
 		s.add()
 		return
 	}
-	if n := f.started.Load(); !f.started.CompareAndSwap(n, n+1) {
+	if n := c.n.Load(); !c.n.CompareAndSwap(n, n+1) {
 		if n < hotCalls {
-			f.started.Add(1)
+			c.n.Add(1)
 			return
 		}
-		f.stripes.CompareAndSwap(nil, newStripes())
-		f.stripes.Load().add()
+		c.stripes.CompareAndSwap(nil, newStripes())
+		c.stripes.Load().add()
 	}
 }
 
-func (f *flights) begun() uint64 { return f.started.Load() + f.stripes.Load().sum() }
+// sum returns the count. It has only grown since any earlier sum.
+func (c *counter) sum() uint64 { return c.n.Load() + c.stripes.Load().sum() }
 
 // idle reports whether b is closed, not forced, and has no call under way. It is for
 // breakers with flights.
@@ -49,7 +55,7 @@ func (b *CircuitBreaker) idle() bool {
 		ended = add(ended, b.past.totals)
 	}
 	n := ended.Volume() + ended.Ignored + b.flights.canceled.Load()
-	return b.flights.begun() == n
+	return b.flights.started.sum() == n
 }
 
 // busyAt returns the end of the bucket that the window of b last wrote to, a zero time

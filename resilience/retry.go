@@ -51,6 +51,10 @@ type RetryConfig struct {
 	// goroutines at once.
 	RetryIf func(error) bool
 
+	// Budget caps the share of retries among all that share it: a retry that it does
+	// not allow ends, before it waits, with ReasonBudgetExhausted. Nil means no cap.
+	Budget *RetryBudget
+
 	// Events receives everything the retry has to say. The zero Sink receives
 	// nothing and costs next to nothing.
 	Events events.Sink
@@ -250,10 +254,10 @@ func AttemptFromContext(ctx context.Context) int {
 }
 
 // quiet reports whether a retry by c can begin with the work itself: c is valid and
-// nobody listens. A nil c is. The usual call asks this, runs an attempt that
+// nobody listens or keeps accounts. A nil c is. The usual call asks this, runs an attempt that
 // succeeds, and is done; everything else is in retry and goOn.
 func (c *RetryConfig) quiet() bool {
-	return c == nil || c.valid() && !observed(&c.Events)
+	return c == nil || c.Budget == nil && c.valid() && !observed(&c.Events)
 }
 
 // retry is a retry that cannot begin with the work itself.
@@ -264,7 +268,10 @@ func retry(ctx context.Context, config *RetryConfig, w work) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if enabled := config.Events.Enabled; enabled == nil || enabled(ctx) {
+	if config.Budget != nil {
+		config.Budget.deposit()
+	}
+	if s := &config.Events; observed(s) && (s.Enabled == nil || s.Enabled(ctx)) {
 		return retryObserved(ctx, config, w)
 	}
 	err := w.run(ctx, 1)
@@ -356,12 +363,15 @@ func (r *retrying) decide(ctx context.Context, n int, err error) (again bool) {
 	} else {
 		r.delay, r.asked = r.backoff(n), false
 	}
-	if r.delay < shortest {
-		return true // fits before any deadline that has not passed
+	if r.delay >= shortest { // else it fits before any deadline that has not passed
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= r.delay {
+			r.cause = context.DeadlineExceeded
+			return r.stop(events.ReasonDeadline)
+		}
 	}
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= r.delay {
-		r.cause = context.DeadlineExceeded
-		return r.stop(events.ReasonDeadline)
+	// Asked last: what is taken out is for an attempt that follows.
+	if b := r.config.Budget; b != nil && !b.allow(ctx, r.work.name(r.config), n+1, err) {
+		return r.stop(events.ReasonBudgetExhausted)
 	}
 	return true
 }

@@ -28,6 +28,8 @@ type call struct {
 	header   events.Header
 	state    events.State
 	finished bool
+
+	wouldReject bool
 }
 
 // callKey is the key of the call in a context. It holds the Recorder because
@@ -114,10 +116,13 @@ func (r *Recorder) callStarted(ctx context.Context, e events.CallStarted) contex
 	defer r.mu.Unlock()
 	ctx = r.received(ctx, e)
 	r.breaker(ctx, e)
-	if e.State == events.StateOpen {
+	switch {
+	case e.State == events.StateOpen && !e.WouldReject:
 		r.violate(e, "its State is open: only rejections happen there")
+	case e.State == events.StateClosed && e.WouldReject:
+		r.violate(e, "its State is closed: no call would be rejected there")
 	}
-	c := &call{header: e.Header, state: e.State}
+	c := &call{header: e.Header, state: e.State, wouldReject: e.WouldReject}
 	r.begin(c)
 	return context.WithValue(ctx, callKey{r}, c)
 }
@@ -148,6 +153,9 @@ func (r *Recorder) callFinished(ctx context.Context, e events.CallFinished) {
 	delete(r.begun, c)
 	if c.state != e.State {
 		r.violate(e, "its State is %v, and %v in CallStarted", e.State, c.state)
+	}
+	if c.wouldReject != e.WouldReject {
+		r.violate(e, "its WouldReject is %t, and %t in CallStarted", e.WouldReject, c.wouldReject)
 	}
 }
 

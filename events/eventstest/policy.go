@@ -43,6 +43,8 @@ func subject(e events.Event) string {
 	switch e := e.(type) {
 	case events.BulkheadCreated, events.BulkheadWaited, events.BulkheadRejected, events.BulkheadRetired:
 		return fmt.Sprintf("bulkhead %q (ID %d)", h.Name, h.ID)
+	case events.BudgetCreated, events.BudgetExhausted, events.BudgetRetired:
+		return fmt.Sprintf("budget %q (ID %d)", h.Name, h.ID)
 	case events.PolicyCreated:
 		return fmt.Sprintf("%v %q", e.Policy, h.Name)
 	case events.TimedOut:

@@ -18,7 +18,7 @@ import (
 // Recorder is a sink that keeps the events it receives and fails its test if
 // their delivery breaks the contract of package events:
 //
-//   - An event has a context, the Name and ID of its breaker or bulkhead, or the Name of
+//   - An event has a context, the Name and ID of its breaker, bulkhead or budget, or the Name of
 //     its retry or other policy and no ID; where it has a Time it is not zero, and no duration is negative.
 //   - BreakerCreated is a breaker's first event, comes once and has a Snapshot.
 //     After BreakerRetired, which comes once, there are only events of calls that
@@ -26,8 +26,9 @@ import (
 //     CallStarted or CallRejected from a goroutine that told of the end, or of
 //     anything since.
 //   - Each CallStarted is followed by exactly one CallFinished, which has the
-//     context that CallStarted derived and the same Name, ID and State. State is
-//     never open, Outcome never rejected, and a panic is a failure without Err.
+//     context that CallStarted derived and the same Name, ID, State and WouldReject.
+//     State is open only for a call that would have been rejected, which is never in
+//     the closed state. Outcome is never rejected, and a panic is a failure without Err.
 //     The State of a CallRejected is never closed.
 //   - The StateChanged events of a breaker come one at a time. The first has
 //     Generation 2 and leaves the closed state; each of the others has the next
@@ -51,6 +52,11 @@ import (
 //     BulkheadRetired, which comes once, no goroutine that told of it tells that the
 //     queue is full. Waits end in success, rejected or ignored, those for a rate limit
 //     too.
+//   - BreakerReconfigured comes neither before BreakerCreated nor after BreakerRetired,
+//     and while no StateChanged is being delivered.
+//   - BudgetCreated is a budget's first event, comes once and has a Snapshot.
+//     BudgetRetired comes once. BudgetExhausted has an Err, a Retry and an Attempt of at
+//     least 2.
 //   - TimedOut and FellBack have an Err. TimedOut's Duration is at least its Limit, and
 //     FellBack has a FallbackErr if its Outcome is a failure, unless it Panicked.
 //   - Each HedgeAttemptStarted is followed by exactly one HedgeAttemptFinished, with the
@@ -72,6 +78,7 @@ type Recorder struct {
 	seen       []events.Event
 	breakers   map[uint64]*breaker
 	bulkheads  map[uint64]*bulkhead
+	budgets    map[uint64]*budget
 	begun      map[begun]uint64 // and not finished; the value is the order of beginning
 	begins     uint64
 	violations []string // found and not yet reported
@@ -93,6 +100,7 @@ func New(t testing.TB) *Recorder {
 		t:         t,
 		breakers:  make(map[uint64]*breaker),
 		bulkheads: make(map[uint64]*bulkhead),
+		budgets:   make(map[uint64]*budget),
 		begun:     make(map[begun]uint64),
 	}
 	t.Cleanup(r.Check)
@@ -196,6 +204,10 @@ func (r *Recorder) Sink(then ...events.Sink) events.Sink {
 		FellBack:             r.fellBack,
 		HedgeAttemptStarted:  r.hedgeAttemptStarted,
 		HedgeAttemptFinished: r.hedgeAttemptFinished,
+		BreakerReconfigured:  r.breakerReconfigured,
+		BudgetCreated:        r.budgetCreated,
+		BudgetExhausted:      r.budgetExhausted,
+		BudgetRetired:        r.budgetRetired,
 	}, after)
 }
 

@@ -275,6 +275,18 @@ var kept = []struct {
 		f.FellBack(f.ctx, events.FellBack{Header: charge, Err: errDown, Outcome: events.OutcomeFailure, FallbackErr: errDown})
 		f.FellBack(f.ctx, events.FellBack{Header: charge, Err: errDown, Outcome: events.OutcomeFailure, Panicked: true})
 	}},
+	{"a breaker in shadow mode that is reconfigured, and a budget", func(f feed) {
+		f.create(payment)
+		call := f.CallStarted(f.ctx, events.CallStarted{Header: payment, State: events.StateOpen, WouldReject: true})
+		f.BreakerReconfigured(f.ctx, events.BreakerReconfigured{Header: payment, Time: now})
+		f.CallFinished(call, events.CallFinished{Header: payment, State: events.StateOpen, WouldReject: true})
+		h := events.Header{Name: "clients", ID: 7}
+		f.BudgetCreated(f.ctx, events.BudgetCreated{Header: h, Time: now, Snapshot: func() events.BudgetSnapshot {
+			return events.BudgetSnapshot{}
+		}})
+		f.BudgetRetired(f.ctx, events.BudgetRetired{Header: h, Time: now})
+		f.BudgetExhausted(f.ctx, events.BudgetExhausted{Header: h, Retry: "charge", Attempt: 2, Err: errDown})
+	}},
 	{"hedges, one within another, that end when they like", func(f feed) {
 		first := f.hedge(f.ctx, 1, nil)
 		second := f.hedge(f.ctx, 2, first)
@@ -775,6 +787,36 @@ var broken = []struct {
 		`bulkhead "payment" (ID 7): BulkheadRejected: its Reason is ""`,
 		`bulkhead "charge" (ID 0): BulkheadWaited: its ID is 0`,
 		`bulkhead "charge" (ID 0): BulkheadWaited: comes before BulkheadCreated`,
+	}},
+	{"shadow mode and reconfiguration that do not fit", func(f feed) {
+		f.create(payment)
+		f.CallFinished(f.CallStarted(f.ctx, events.CallStarted{Header: payment, WouldReject: true}),
+			events.CallFinished{Header: payment})
+		f.BreakerReconfigured(f.ctx, events.BreakerReconfigured{Header: payment})
+		f.BreakerRetired(f.ctx, events.BreakerRetired{Header: payment, Time: now})
+		f.BreakerReconfigured(f.ctx, events.BreakerReconfigured{Header: payment, Time: now})
+	}, []string{
+		`breaker "payment" (ID 7): CallStarted: its State is closed: no call would be rejected there`,
+		`breaker "payment" (ID 7): CallFinished: its WouldReject is false, and true in CallStarted`,
+		`breaker "payment" (ID 7): BreakerReconfigured: its Time is zero`,
+		`breaker "payment" (ID 7): BreakerReconfigured: comes after BreakerRetired`,
+	}},
+	{"a budget without birth, born twice, dead twice", func(f feed) {
+		f.BudgetExhausted(f.ctx, events.BudgetExhausted{Header: payment, Retry: "charge", Attempt: 1, Err: errDown})
+		f.BudgetCreated(f.ctx, events.BudgetCreated{Header: events.Header{Name: "other", ID: 7}, Time: now})
+		f.BudgetRetired(f.ctx, events.BudgetRetired{Header: payment, Time: now})
+		f.BudgetRetired(f.ctx, events.BudgetRetired{Header: payment, Time: now})
+		f.BudgetRetired(f.ctx, events.BudgetRetired{Header: charge})
+	}, []string{
+		`budget "payment" (ID 7): BudgetExhausted: comes before BudgetCreated`,
+		`budget "payment" (ID 7): BudgetExhausted: attempt 1 of retry "charge", after error down: want one of at least 2, a name and an error`,
+		`budget "other" (ID 7): BudgetCreated: comes a second time, or is not the budget's first event`,
+		`budget "other" (ID 7): BudgetCreated: its Name is not "payment", as in the budget's first event`,
+		`budget "other" (ID 7): BudgetCreated: its Snapshot is nil`,
+		`budget "payment" (ID 7): BudgetRetired: comes a second time`,
+		`budget "charge" (ID 0): BudgetRetired: its ID is 0`,
+		`budget "charge" (ID 0): BudgetRetired: comes before BudgetCreated`,
+		`budget "charge" (ID 0): BudgetRetired: its Time is zero`,
 	}},
 	{"hedges that do not fit", func(f feed) {
 		first := f.HedgeAttemptStarted(f.ctx, events.HedgeAttemptStarted{Header: charge, Attempt: 1, Delay: 1})

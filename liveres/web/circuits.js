@@ -305,8 +305,8 @@ function transitionRow(t) {
   const decided = t.success + t.failure ? `${f.count(t.failure)} of ${f.count(t.success + t.failure)} failed${t.slow ? `, ${f.count(t.slow)} slow` : ''}` : '';
   const from = new Pill();
   const to = new Pill();
-  from.set(f.letterOf(t.from, t.from_forced));
-  to.set(f.letterOf(t.to, t.forced));
+  from.set(f.letterOf(t.from, t.from_forced, t.shadow));
+  to.set(f.letterOf(t.to, t.forced, t.shadow));
   return h('tr', {},
     h('td', { class: 'nowrap', text: f.at(Date.parse(t.time)) }),
     h('td', { class: 'nowrap' }, from.element, h('span', { class: 'arrow', 'aria-hidden': 'true', text: '→' }), h('span', { class: 'sr', text: ' to ' }), to.element),

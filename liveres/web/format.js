@@ -65,12 +65,15 @@ export function cut(text, most = 120) {
 
 // States. The letters are those of a timeline.
 const letters = { closed: 'c', open: 'o', 'half-open': 'h' };
-export const letterOf = (state, forced) => (forced ? letters[state].toUpperCase() : letters[state]);
+const shadowed = { c: 'c', o: 's', h: 'p' };
+export const letterOf = (state, forced, shadow) => (forced ? letters[state].toUpperCase() : shadow ? shadowed[letters[state]] : letters[state]);
 
 export const states = {
   O: { name: 'Forced open', kind: 'open', forced: true, severity: 4 },
   o: { name: 'Open', kind: 'open', forced: false, severity: 3 },
   h: { name: 'Half-open', kind: 'half', forced: false, severity: 2 },
+  s: { name: 'Open in shadow', kind: 'half', forced: false, severity: 1 },
+  p: { name: 'Half-open in shadow', kind: 'half', forced: false, severity: 1 },
   C: { name: 'Forced closed', kind: 'closed', forced: true, severity: 1 },
   c: { name: 'Closed', kind: 'closed', forced: false, severity: 0 },
 };

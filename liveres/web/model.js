@@ -109,7 +109,7 @@ export class Model {
     if (!whole && !before) return; // about a circuit that we never heard of: a report will come
     const { history, transitions, ...figures } = record;
     const circuit = whole ? figures : { ...before, ...figures, open_until: figures.open_until, probes: figures.probes, latency: figures.latency };
-    circuit.letter = letterOf(circuit.state, circuit.forced);
+    circuit.letter = letterOf(circuit.state, circuit.forced, circuit.shadow);
     circuit.timeline = whole ? new Timeline(circuitSeries, this.frame.columns.count) : before.timeline;
     if (history) circuit.timeline.put(history, before ? before.letter : circuit.letter);
     // The first update after a report may repeat what was in it.
