@@ -26,6 +26,14 @@ var aims = []aim{
 	{"retry-first", "avast/retry-go", 0.45},
 	{"retry-three", "", 0.02},
 	{"together-serial", "avast + gobreaker", 0.15},
+	{"timeout", "failsafe", 1},
+	{"bulkhead-serial", "failsafe, permit", 0.5},
+	{"bulkhead-parallel", "failsafe, permit", 1},
+	{"ratelimit", "failsafe", 1},
+	{"hedge", "failsafe", 0.5},
+	{"fallback-unused", "failsafe", 0.1},
+	{"fallback-used", "failsafe", 0.1},
+	{"stack", "failsafe", 0.5},
 }
 
 // The most that a breaker may hold on to before it is called, in bytes.
@@ -67,13 +75,13 @@ func (r *report) judge() (verdicts []verdict) {
 	return verdicts
 }
 
-// allocations wants none, but where there is a delay: that needs a timer, which is
-// made for it. It tells of the path that allocates most.
+// allocations wants none, but where there is a delay or a limit: that needs a timer,
+// which is made for it. It tells of the path that allocates most.
 func (r *report) allocations() (v verdict, ok bool) {
 	v = verdict{Aim: "No allocation where nothing is waited for", Reached: "0", Held: true}
 	most := 0.0
 	for _, s := range r.Paths {
-		if s.waits {
+		if s.waits || s.timers {
 			continue
 		}
 		ok = true

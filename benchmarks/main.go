@@ -8,8 +8,8 @@
 // Every contestant of a path runs for a short slice in every round, so that noise
 // hits all alike. Before anything is timed, each has to show that it does what the
 // path says; one that does not ends the program. See contestant.go for what all are
-// told, breakers.go and retries.go for each, path.go for the paths, measure.go for
-// how times are taken, aim.go for what we want to reach.
+// told, breakers.go, retries.go and policies.go for each, path.go for the paths,
+// measure.go for how times are taken, aim.go for what we want to reach.
 package main
 
 import (

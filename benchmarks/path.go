@@ -22,6 +22,7 @@ type path struct {
 
 	parallel bool          // one goroutine for each processor; else one
 	added    bool          // the figures are what a call adds to the work alone
+	timers   bool          // a call needs a timer, and so allocates
 	waited   time.Duration // what a call waits as it should, and is not in the figures
 }
 
@@ -50,7 +51,7 @@ func (s *subject) call(n int) error {
 const failureUnit = 32
 
 func paths() []path {
-	return []path{
+	return append([]path{
 		{
 			name: "success-serial", title: "Closed, success, serial",
 			about:       "Nanoseconds per call that succeeds, on one goroutine.",
@@ -112,7 +113,7 @@ func paths() []path {
 			about:       "The same as wall time per operation, with a goroutine on each processor.",
 			contestants: together, settings: usual, ready: readyTogether, parallel: true,
 		},
-	}
+	}, policyPaths()...)
 }
 
 func (p *path) workers() int {

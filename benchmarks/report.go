@@ -31,7 +31,8 @@ type section struct {
 	Contended bool   `json:"contended"` // rows are compared by their median
 	Rows      []row  `json:"rows"`
 
-	waits bool // calls wait, and the rest of the time is the timers'
+	waits  bool // calls wait, and the rest of the time is the timers'
+	timers bool // calls need a timer
 }
 
 // row is one contestant on one path. Times are nanoseconds.
@@ -67,7 +68,7 @@ type held struct {
 
 // add adds what was measured on a path.
 func (r *report) add(p *path, subjects []*subject, all []figures, versions map[string]string) {
-	s := section{Path: p.name, Title: p.title, About: p.about, Contended: p.parallel, waits: p.waited > 0}
+	s := section{Path: p.name, Title: p.title, About: p.about, Contended: p.parallel, waits: p.waited > 0, timers: p.timers}
 	ours := all[slices.IndexFunc(subjects, func(s *subject) bool { return s.ours })]
 	for i, f := range all {
 		c := subjects[i].contestant

@@ -73,6 +73,7 @@ func TestLiarsAreRefused(t *testing.T) {
 	breaker, retry := breakers()[0], retries()[0]
 	untrue := errors.New("something else")
 	never := &contestant{rejection: breaker.rejection, create: bare.create, caller: bare.caller}
+	alone := &contestant{rejection: errors.New("a rejection"), create: bare.create, caller: bare.caller}
 	retriesOf := func(n int) *contestant {
 		return &contestant{create: bare.create, caller: func(any) caller { return attemptsOf(n) }}
 	}
@@ -160,6 +161,20 @@ func TestLiarsAreRefused(t *testing.T) {
 			"it counted 0 successes and 0 failures instead of 0 and 3"},
 		{"no breaker opens", readyTogether, usual, retriesOf(3),
 			"open, it ran the work 3 times"},
+		{"it does not time out", readyPolicy(verifyTimeout), usual, alone,
+			"after 20 times the limit a call returned the work failed"},
+		{"it does not count slots", readyPolicy(verifyBulkhead), usual, alone,
+			"11 calls within each other ran and then one returned a success; there are 10 slots"},
+		{"it limits no rate", readyPolicy(verifyRateLimit), usual, alone,
+			"after 3 calls another returned a success and ran the work 1 times"},
+		{"it does not hedge", readyPolicy(verifyHedge), usual, alone,
+			"1 attempts began, and it returned the work failed"},
+		{"it does not fall back", readyToFallBack, usual, alone,
+			"64 of 64 calls returned the work failed instead of a success"},
+		{"it is no stack", readyPolicy(verifyStack), usual, alone,
+			"3 of 3 calls returned the work failed instead of a success"},
+		{"it is a fallback and nothing else", readyPolicy(verifyStack), usual, &contestant{create: fallbacks()[0].create, caller: fallbacks()[0].caller},
+			"3 calls ran the work 3 times instead of 9"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := test.ready(test.contestant, test.settings)
