@@ -77,7 +77,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if summary != nil {
 		write := summary.WriteJSON
 		if !o.json {
-			write = func(w io.Writer) error { return summary.WriteText(w, o.Colour) }
+			write = func(w io.Writer) error { return summary.WriteText(w, o.Colour, columnsOf(stdout)) }
 		}
 		if werr := write(stdout); err == nil {
 			err = werr
@@ -133,6 +133,19 @@ func screenOn(w io.Writer) *report.Screen {
 		}
 		return columns, rows
 	})
+}
+
+// columnsOf returns how wide w is, 0 if it is not a terminal.
+func columnsOf(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	columns, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return columns
 }
 
 // options is what the flags say.

@@ -37,15 +37,18 @@ func perSecond(n int, d time.Duration) float64 {
 	return float64(n) / d.Seconds()
 }
 
-// column is a column of the panel's table.
+// column is a column of a table.
 type column struct {
 	title string
 	width int // negative: to the left
 	rank  int // those with the highest go first where there is no room
 }
 
-// columns of the panel, with two spaces between them.
-var columns = []column{
+// table is a table of columns, with two spaces between them.
+type table []column
+
+// panelTable is the table of the panel.
+var panelTable = table{
 	{"circuit", -9, 0},
 	{"state", -9, 0},
 	{"for", 5, 2},
@@ -56,20 +59,20 @@ var columns = []column{
 	{"", -14, 6},
 }
 
-// fitting returns which columns there is room for.
-func fitting(room int) []bool {
-	shown := make([]bool, len(columns))
-	left := room - 1
+// fitting returns which columns there is room for, after an indent.
+func (t table) fitting(indent, room int) []bool {
+	shown := make([]bool, len(t))
+	left := room - indent
 	for rank := 0; ; rank++ {
 		found := false
-		for i, c := range columns {
+		for i, c := range t {
 			if c.rank != rank {
 				continue
 			}
 			found = true
-			if need := max(c.width, -c.width) + 2; left >= need-2 {
+			if need := max(c.width, -c.width); left >= need {
 				shown[i] = true
-				left -= need
+				left -= need + 2
 			} else {
 				return shown
 			}
@@ -80,22 +83,34 @@ func fitting(room int) []bool {
 	}
 }
 
-// row lays out the cells of a row, already coloured by paint, which is given the
-// padded text.
-func row(shown []bool, texts []string, paint func(i int, text string) string) string {
-	var b strings.Builder
-	for i, c := range columns {
+// row lays out the texts of a row in the columns that are shown. Paint is given each,
+// padded, to colour it.
+func (t table) row(indent int, shown []bool, texts []string, paint func(i int, text string) string) string {
+	last := len(t) - 1
+	for last > 0 && (!shown[last] || texts[last] == "") {
+		last-- // what is not there takes no room
+	}
+	var cells []string
+	for i, c := range t[:last+1] {
 		if !shown[i] {
 			continue
 		}
-		if b.Len() > 0 {
-			b.WriteString("  ")
-		} else {
-			b.WriteString(" ")
+		text := texts[i]
+		if i < last || c.width > 0 {
+			text = fmt.Sprintf("%*s", c.width, text)
 		}
-		b.WriteString(paint(i, fmt.Sprintf("%*s", c.width, texts[i])))
+		cells = append(cells, paint(i, text))
 	}
-	return strings.TrimRight(b.String(), " ")
+	return strings.Repeat(" ", indent) + strings.Join(cells, "  ")
+}
+
+// titles returns the texts of the row above all others.
+func (t table) titles() []string {
+	titles := make([]string, len(t))
+	for i, c := range t {
+		titles[i] = c.title
+	}
+	return titles
 }
 
 // panel returns the lines at the end of the screen: what holds now.
@@ -104,12 +119,8 @@ func (l *Log) panel(now time.Time, room int) []string {
 		l.style.dim(strings.Repeat("─", room-1)),
 		l.panelHead(now),
 	}
-	shown := fitting(room)
-	titles := make([]string, len(columns))
-	for i, c := range columns {
-		titles[i] = c.title
-	}
-	lines = append(lines, row(shown, titles, func(_ int, text string) string { return l.style.dim(text) }))
+	shown := panelTable.fitting(1, room-1)
+	lines = append(lines, panelTable.row(1, shown, panelTable.titles(), func(_ int, text string) string { return l.style.dim(text) }))
 	for _, name := range l.order {
 		if c := l.circuits[name]; c.snapshot != nil {
 			lines = append(lines, l.panelRow(now, c, shown))
@@ -167,8 +178,8 @@ func (l *Log) panelRow(now time.Time, c *circuit, shown []bool) string {
 		fmt.Sprintf("%.0f", perSecond(done-before, now.Sub(since))), failing,
 		fmt.Sprint(s.Totals.Rejected), fmt.Sprint(c.saved), note,
 	}
-	return row(shown, texts, func(i int, text string) string {
-		switch title := columns[i].title; {
+	return panelTable.row(1, shown, texts, func(i int, text string) string {
+		switch title := panelTable[i].title; {
 		case title == "state":
 			return l.style.state(s.State, text)
 		case title == "rejected" && s.Totals.Rejected > 0, title == "failing" && s.Window.FailureRatio() >= c.thresholds.ErrorThreshold/2:

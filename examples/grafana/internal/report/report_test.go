@@ -380,7 +380,7 @@ func summary() *Summary {
 func text(t *testing.T, s *Summary, colour bool) string {
 	t.Helper()
 	var b bytes.Buffer
-	require.NoError(t, s.WriteText(&b, colour))
+	require.NoError(t, s.WriteText(&b, colour, 0))
 	return b.String()
 }
 
@@ -463,6 +463,23 @@ func TestSummaryWithATrace(t *testing.T) {
 	requireGolden(t, "summary-trace.json", b.String())
 }
 
+func TestSummaryOnNarrowTerminals(t *testing.T) {
+	s := summary()
+	s.Trace = savedTrace()
+	for _, columns := range []int{60, 50, 40} {
+		var b bytes.Buffer
+		require.NoError(t, s.WriteText(&b, false, columns))
+		requireGolden(t, fmt.Sprintf("summary-%d.txt", columns), b.String())
+		for line := range strings.Lines(b.String()) {
+			require.LessOrEqual(t, len([]rune(line)), columns+1, line)
+		}
+	}
+	var wide, usual bytes.Buffer
+	require.NoError(t, s.WriteText(&wide, false, 300))
+	require.NoError(t, s.WriteText(&usual, false, 0))
+	require.Equal(t, usual.String(), wide.String())
+}
+
 func TestTooManyAlerts(t *testing.T) {
 	s := &Summary{Start: start}
 	for i := range 12 {
@@ -473,7 +490,7 @@ func TestTooManyAlerts(t *testing.T) {
 		s.Alerts = append(s.Alerts, a)
 	}
 	var b strings.Builder
-	s.writeAlerts(&b, style{})
+	s.writeAlerts(&b, style{}, width)
 	lines := strings.Split(strings.Trim(b.String(), "\n"), "\n")
 	require.Len(t, lines, 1+toldAlerts+1)
 	require.Contains(t, lines[1], "Rule0 ")
@@ -487,7 +504,7 @@ func TestTreeOfManySpans(t *testing.T) {
 	for range 100 {
 		root.Children = append(root.Children, &traces.Span{Name: strings.Repeat("x", 60), Start: start, Duration: time.Second})
 	}
-	lines := tree(&traces.Trace{Roots: []*traces.Span{root}, Start: start, Duration: time.Second}, style{})
+	lines := tree(&traces.Trace{Roots: []*traces.Span{root}, Start: start, Duration: time.Second}, style{}, width)
 	require.Len(t, lines, deepest+1)
 	require.Equal(t, "  and 41 spans more", lines[deepest])
 }

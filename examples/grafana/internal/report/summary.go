@@ -120,8 +120,17 @@ func (c Circuit) outages() []outage {
 // width is the number of columns of a terminal that nobody has widened.
 const width = 80
 
-// WriteText writes the summary for people: a table and the story.
-func (s *Summary) WriteText(w io.Writer, colour bool) error {
+// narrowest is the number of columns below which lines wrap.
+const narrowest = 40
+
+// WriteText writes the summary for people: a table, a picture and the story. Columns
+// is how wide what it is read on is; lines are at most 80 wide, and that is what 0
+// means.
+func (s *Summary) WriteText(w io.Writer, colour bool, columns int) error {
+	room := width
+	if columns > 0 {
+		room = max(narrowest, min(width, columns))
+	}
 	var b strings.Builder
 	st := style{colour}
 	b.WriteString("\n" + st.bold("Summary") + " of " + span(s.Length))
@@ -129,43 +138,64 @@ func (s *Summary) WriteText(w io.Writer, colour bool) error {
 		b.WriteString(", stopped early")
 	}
 	b.WriteString("\n\n")
-	s.writeTable(&b, st)
-	if lines := s.timeline(st, width-1); lines != nil {
+	s.writeTable(&b, st, room)
+	if lines := s.timeline(st, room-1); lines != nil {
 		b.WriteString("\n" + strings.Join(lines, "\n") + "\n")
 	}
 	for _, paragraph := range s.story() {
-		b.WriteString("\n" + wrap(paragraph, "  ", width))
+		b.WriteString("\n" + wrap(paragraph, "  ", room))
 	}
-	s.writeAlerts(&b, st)
-	s.writeSaved(&b, st)
+	s.writeAlerts(&b, st, room)
+	s.writeSaved(&b, st, room)
 	if s.Unseen > 0 {
 		b.WriteString("\n" + wrap(fmt.Sprintf("The log above misses %s: it was not read fast enough. Nothing is missing in the table.",
-			count(int(s.Unseen), "event")), "  ", width))
+			count(int(s.Unseen), "event")), "  ", room))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func (s *Summary) writeTable(b *strings.Builder, st style) {
-	b.WriteString(st.dim("  circuit      calls  succeeded  failed  ignored  rejected  saved by  time") + "\n")
-	b.WriteString(st.dim("                                                             a retry  open") + "\n")
+// summaryTable is the table of the summary. It has a second row of titles.
+var summaryTable = table{
+	{"circuit", -9, 0},
+	{"calls", 7, 4},
+	{"succeeded", 9, 5},
+	{"failed", 6, 1},
+	{"ignored", 7, 6},
+	{"rejected", 8, 2},
+	{"saved by", 8, 3},
+	{"time", -5, 0},
+}
+
+func (s *Summary) writeTable(b *strings.Builder, st style, room int) {
+	shown := summaryTable.fitting(2, room)
+	dim := func(_ int, text string) string { return st.dim(text) }
+	b.WriteString(summaryTable.row(2, shown, summaryTable.titles(), dim) + "\n")
+	b.WriteString(summaryTable.row(2, shown, []string{"", "", "", "", "", "", "a retry", "open"}, dim) + "\n")
 	for _, c := range s.Circuits {
 		t := c.Final.Totals
-		fmt.Fprintf(b, "  %-9s  %7d  %9d  %6d  %7d  %8d  %8d  ",
-			c.Name, c.Calls(), t.Success, t.Failure, t.Ignored, t.Rejected, c.Saved())
 		open := c.Final.TimeIn[events.StatusOpen] + c.Final.TimeIn[events.StatusForcedOpen]
-		switch {
-		case open == 0:
-			b.WriteString(st.good("never"))
-		case c.Final.State == events.StateClosed:
-			b.WriteString(st.bad(span(open)))
-		default:
-			b.WriteString(st.bad(span(open)) + ", " + st.state(c.Final.State, "still "+c.Final.State.String()))
+		texts := []string{
+			c.Name, fmt.Sprint(c.Calls()), fmt.Sprint(t.Success), fmt.Sprint(t.Failure), fmt.Sprint(t.Ignored),
+			fmt.Sprint(t.Rejected), fmt.Sprint(c.Saved()), "never",
+		}
+		paint := st.good
+		if open > 0 {
+			texts[len(texts)-1], paint = span(open), st.bad
+		}
+		b.WriteString(summaryTable.row(2, shown, texts, func(i int, text string) string {
+			if i < len(texts)-1 {
+				return text
+			}
+			return paint(text)
+		}))
+		if open > 0 && c.Final.State != events.StateClosed && room == width {
+			b.WriteString(", " + st.state(c.Final.State, "still "+c.Final.State.String()))
 		}
 		b.WriteByte('\n')
 	}
 	b.WriteString("\n")
-	b.WriteString(st.dim(wrap("Each attempt of a retry is a call. Ignored are those that the service refused (4xx): they say nothing about its health.", "  ", width)))
+	b.WriteString(st.dim(wrap("Each attempt of a retry is a call. Ignored are those that the service refused (4xx): they say nothing about its health.", "  ", room)))
 }
 
 // story tells what happened: to the circuits, and to calls and orders.
@@ -285,7 +315,7 @@ const toldAlerts = 10
 
 // writeAlerts writes when alerts were pending, firing and resolved. Those that fired
 // come first where there are too many.
-func (s *Summary) writeAlerts(b *strings.Builder, st style) {
+func (s *Summary) writeAlerts(b *strings.Builder, st style, room int) {
 	told := slices.Clone(s.Alerts)
 	if len(told) > toldAlerts {
 		slices.SortStableFunc(told, func(a, b Alert) int {
@@ -297,16 +327,28 @@ func (s *Summary) writeAlerts(b *strings.Builder, st style) {
 	if len(told) == 0 {
 		return
 	}
-	b.WriteString("\n" + st.dim(fmt.Sprintf("  %-44s  %8s  %8s  %8s", "alert", "pending", "firing", "over")) + "\n")
+	// Names take what the times leave them, if need be without the first of these.
+	columns := table{{"alert", -min(44, room-2-3*10), 0}, {"pending", 8, 1}, {"firing", 8, 0}, {"over", 8, 0}}
+	shown := []bool{true, true, true, true}
+	if columns[0].width > -20 {
+		columns[0].width = -(room - 2 - 2*10)
+		shown[1] = false
+	}
+	b.WriteString("\n" + columns.row(2, shown, columns.titles(), func(_ int, text string) string { return st.dim(text) }) + "\n")
 	for _, a := range told {
-		firing, over := fmt.Sprintf("%8s", "never"), fmt.Sprintf("%8s", "not yet")
+		texts := []string{cut(a.Name(), -columns[0].width), s.at(a.PendingAt), "never", "not yet"}
 		if !a.FiringAt.IsZero() {
-			firing = st.bad(fmt.Sprintf("%8s", s.at(a.FiringAt)))
+			texts[2] = s.at(a.FiringAt)
 		}
 		if !a.Over().IsZero() {
-			over = fmt.Sprintf("%8s", s.at(a.Over()))
+			texts[3] = s.at(a.Over())
 		}
-		fmt.Fprintf(b, "  %s  %8s  %s  %s\n", cut(fmt.Sprintf("%-44s", a.Name()), 44), s.at(a.PendingAt), firing, over)
+		b.WriteString(columns.row(2, shown, texts, func(i int, text string) string {
+			if i == 2 && !a.FiringAt.IsZero() {
+				return st.bad(text)
+			}
+			return text
+		}) + "\n")
 	}
 	if more := len(s.Alerts) - len(told); more > 0 {
 		fmt.Fprintf(b, "  and %d more\n", more)
@@ -331,13 +373,13 @@ func (s *Summary) orderStory() string {
 
 // writeSaved writes one of the calls that a retry saved: its spans if they are known,
 // else its attempts.
-func (s *Summary) writeSaved(b *strings.Builder, st style) {
+func (s *Summary) writeSaved(b *strings.Builder, st style, room int) {
 	if s.Trace == nil {
 		s.writeRescue(b, st)
 		return
 	}
-	fmt.Fprintf(b, "\n  One of the orders saved, at %s (trace %s):\n", s.at(s.Trace.Start), s.Trace.ID)
-	b.WriteString(strings.Join(tree(s.Trace, st), "\n") + "\n")
+	b.WriteString("\n" + wrap(fmt.Sprintf("One of the orders saved, at %s (trace %s):", s.at(s.Trace.Start), s.Trace.ID), "  ", room))
+	b.WriteString(strings.Join(tree(s.Trace, st, room), "\n") + "\n")
 }
 
 // writeRescue writes the attempts of the operation that a retry saved.
@@ -459,7 +501,9 @@ func (s *Summary) WriteJSON(w io.Writer) error {
 			Time: make(map[string]float64), Operations: make(map[string]int), Changes: []change{},
 		}
 		for status, d := range c.Final.TimeIn {
-			o.Time[events.Status(status).String()] = seconds(d)
+			if d > 0 || events.Status(status) <= events.StatusHalfOpen { // the others are rare
+				o.Time[events.Status(status).String()] = seconds(d)
+			}
 		}
 		for reason, n := range c.Operations {
 			o.Operations[string(reason)] = n

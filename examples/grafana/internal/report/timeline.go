@@ -31,7 +31,11 @@ func (s *Summary) timeline(st style, room int) []string {
 	}
 	lines := []string{"  " + strings.Repeat(" ", 9) + "  " + st.dim(s.ruler(cols))}
 	lines = append(lines, drawn...)
-	return append(lines, st.dim("  "+strings.Repeat(" ", 9)+"  ─ closed  █ open  ▒ half-open, for however short"))
+	legend := "─ closed  █ open  ▒ half-open, for however short"
+	if cells(legend) > cols {
+		legend = "─ closed █ open ▒ probing"
+	}
+	return append(lines, st.dim("  "+strings.Repeat(" ", 9)+"  "+legend))
 }
 
 // bar draws the states of one circuit. Of the states within a column, the rarest is

@@ -119,8 +119,8 @@ func delay(s *traces.Span) time.Duration {
 const deepest = 60
 
 // tree draws a trace: its spans as they lie within each other and, beside them, when
-// each was.
-func tree(t *traces.Trace, st style) []string {
+// each was, if there is room for that.
+func tree(t *traces.Trace, st style, room int) []string {
 	var all []branch
 	for _, root := range t.Roots {
 		all = append(all, branches(root, "", "")...)
@@ -129,35 +129,46 @@ func tree(t *traces.Trace, st style) []string {
 	for _, b := range all {
 		left = max(left, cells(b.label))
 	}
-	left = min(left, 34)
+	notes := room >= 46
+	if left = min(left, 34, room-2-2-6); notes {
+		left = min(left, room-2-2-6-2-noteWidth)
+	}
+	gauge := min(16, room-2-left-2-6-2-2-noteWidth)
 	var more int
 	if len(all) > deepest {
 		all, more = all[:deepest], len(all)-deepest
 	}
 	lines := make([]string, 0, len(all)+1)
-	const gauge = 16
 	for _, b := range all {
-		from := place(b.start.Sub(t.Start), t.Duration, gauge)
-		to := max(from+1, place(b.start.Add(b.took).Sub(t.Start), t.Duration, gauge))
-		mark := "━"
-		if b.wait {
-			mark = "┄"
+		label := cut(b.label, left)
+		line := fmt.Sprintf("  %s%s  %6s", label, strings.Repeat(" ", max(0, left-cells(label))), span(b.took))
+		padding := 0
+		if gauge >= 6 {
+			from := place(b.start.Sub(t.Start), t.Duration, gauge)
+			to := max(from+1, place(b.start.Add(b.took).Sub(t.Start), t.Duration, gauge))
+			mark := "━"
+			if b.wait {
+				mark = "┄"
+			}
+			line += "  " + b.paint.on(st, strings.Repeat(" ", from)+strings.Repeat(mark, to-from))
+			padding = gauge - to
 		}
-		bar := strings.Repeat(" ", from) + strings.Repeat(mark, to-from)
-		line := fmt.Sprintf("  %s%s  %6s  %s", b.label, strings.Repeat(" ", max(0, left-cells(b.label))), span(b.took), b.paint.on(st, bar))
-		if b.note != "" {
-			line += strings.Repeat(" ", gauge-to) + "  " + b.paint.on(st, b.note)
+		if b.note != "" && notes {
+			line += strings.Repeat(" ", padding) + "  " + b.paint.on(st, b.note)
 		}
 		if b.wait {
 			line = st.dim(line)
 		}
-		lines = append(lines, line)
+		lines = append(lines, cut(line, room))
 	}
 	if more > 0 {
 		lines = append(lines, fmt.Sprintf("  and %s more", count(more, "span")))
 	}
 	return lines
 }
+
+// noteWidth is how wide most notes are.
+const noteWidth = 17
 
 // place returns the column of a gauge that a time is in.
 func place(at, whole time.Duration, columns int) int {
