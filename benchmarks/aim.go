@@ -34,6 +34,11 @@ var aims = []aim{
 	{"fallback-unused", "failsafe", 0.1},
 	{"fallback-used", "failsafe", 0.1},
 	{"stack", "failsafe", 0.5},
+	{"http-first", "retryablehttp", 1},
+	{"http-first", "failsafehttp, both", 1},
+	{"http-three", "retryablehttp", 1},
+	{"http-three", "failsafehttp, both", 1},
+	{"http-server", "", 1.05}, // nearly all of it is the network's
 }
 
 // The most that a breaker may hold on to before it is called, in bytes.
@@ -58,6 +63,11 @@ func (r *report) judge() (verdicts []verdict) {
 	if v, ok := r.allocations(); ok {
 		verdicts = append(verdicts, v)
 	}
+	for i := range r.Paths {
+		if s := &r.Paths[i]; s.requests {
+			verdicts = append(verdicts, s.fewestAllocations())
+		}
+	}
 	for _, m := range r.Memory {
 		if !m.Ours {
 			continue
@@ -81,7 +91,7 @@ func (r *report) allocations() (v verdict, ok bool) {
 	v = verdict{Aim: "No allocation where nothing is waited for", Reached: "0", Held: true}
 	most := 0.0
 	for _, s := range r.Paths {
-		if s.waits || s.timers {
+		if s.waits || s.timers || s.requests {
 			continue
 		}
 		ok = true
@@ -91,6 +101,21 @@ func (r *report) allocations() (v verdict, ok bool) {
 		}
 	}
 	return v, ok
+}
+
+// fewestAllocations wants fewer than any peer needs.
+func (s *section) fewestAllocations() verdict {
+	var best *row
+	for i := range s.Rows {
+		if r := &s.Rows[i]; r.contestant.module != "" && (best == nil || r.Allocs < best.Allocs) {
+			best = r
+		}
+	}
+	return verdict{
+		Aim:     fmt.Sprintf("%s: fewer allocations than the %s of %s", s.Title, formatCount(best.Allocs), best.Contestant),
+		Reached: formatCount(s.ours().Allocs),
+		Held:    s.ours().Allocs < best.Allocs,
+	}
 }
 
 func (a *aim) verdict(s *section) verdict {

@@ -168,6 +168,7 @@ func (p *plan) fill(r *report, progress io.Writer) error {
 			return err
 		}
 		turns += len(subjects)
+		closeAll(subjects)
 	}
 	versions := versions()
 	for i := range p.paths {
@@ -181,6 +182,7 @@ func (p *plan) fill(r *report, progress io.Writer) error {
 		_, _ = fmt.Fprintf(progress, "%s: %d contestants; the paths take about %v more\n",
 			path.name, len(subjects), left.Round(time.Second))
 		all, err := path.measure(subjects, p.rounds, p.slice)
+		closeAll(subjects)
 		if err != nil {
 			return fmt.Errorf("%s: %w", path.name, err)
 		}

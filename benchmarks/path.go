@@ -24,6 +24,7 @@ type path struct {
 	added    bool          // the figures are what a call adds to the work alone
 	timers   bool          // a call needs a timer, and so allocates
 	waited   time.Duration // what a call waits as it should, and is not in the figures
+	requests bool          // calls are HTTP requests, which allocate whoever makes them
 }
 
 // subject is a contestant on a path, ready to be timed.
@@ -35,6 +36,17 @@ type subject struct {
 	// several goroutines at once.
 	loop func(n int) (other int, odd error)
 	unit int
+
+	close func() // ends what the subject started; nil for nothing
+}
+
+// closeAll ends what the subjects started.
+func closeAll(subjects []*subject) {
+	for _, s := range subjects {
+		if s.close != nil {
+			s.close()
+		}
+	}
 }
 
 // call makes n calls and fails if more of them came out otherwise than the
@@ -113,7 +125,7 @@ func paths() []path {
 			about:       "The same as wall time per operation, with a goroutine on each processor.",
 			contestants: together, settings: usual, ready: readyTogether, parallel: true,
 		},
-	}, policyPaths()...)
+	}, append(policyPaths(), httpPaths()...)...)
 }
 
 func (p *path) workers() int {
@@ -130,6 +142,10 @@ func (p *path) subjects() ([]*subject, error) {
 	for _, c := range p.contestants() {
 		s, err := p.ready(c, p.settings)
 		if err != nil {
+			if s != nil {
+				all = append(all, s)
+			}
+			closeAll(all)
 			return nil, fmt.Errorf("%s: %s does not do what the path says: %w", p.name, c.name, err)
 		}
 		all = append(all, s)

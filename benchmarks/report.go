@@ -31,8 +31,9 @@ type section struct {
 	Contended bool   `json:"contended"` // rows are compared by their median
 	Rows      []row  `json:"rows"`
 
-	waits  bool // calls wait, and the rest of the time is the timers'
-	timers bool // calls need a timer
+	waits    bool // calls wait, and the rest of the time is the timers'
+	timers   bool // calls need a timer
+	requests bool // calls are HTTP requests
 }
 
 // row is one contestant on one path. Times are nanoseconds.
@@ -68,7 +69,10 @@ type held struct {
 
 // add adds what was measured on a path.
 func (r *report) add(p *path, subjects []*subject, all []figures, versions map[string]string) {
-	s := section{Path: p.name, Title: p.title, About: p.about, Contended: p.parallel, waits: p.waited > 0, timers: p.timers}
+	s := section{
+		Path: p.name, Title: p.title, About: p.about, Contended: p.parallel,
+		waits: p.waited > 0, timers: p.timers, requests: p.requests,
+	}
 	ours := all[slices.IndexFunc(subjects, func(s *subject) bool { return s.ours })]
 	for i, f := range all {
 		c := subjects[i].contestant

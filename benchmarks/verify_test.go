@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ func TestEachContestantDoesWhatItsPathsSay(t *testing.T) {
 			t.Run(p.name+"/"+c.name, func(t *testing.T) {
 				s, err := p.ready(c, p.settings)
 				require.NoError(t, err)
+				defer closeAll([]*subject{s})
 				// And it goes on so while it is timed.
 				_, err = p.time(s, 4*s.unit, time.Millisecond)
 				require.NoError(t, err)
@@ -238,4 +240,26 @@ func TestAllowedLeaks(t *testing.T) {
 	} {
 		require.Equal(t, test.want, (&contestant{leaks: test.leaks}).allowed(test.n))
 	}
+}
+
+// A round tripper that makes another number of requests, or gives back a failure, is not
+// timed.
+func TestRequestsAreVerified(t *testing.T) {
+	once := &contestant{create: func(settings) any { return around(func(base http.RoundTripper) http.RoundTripper { return base }) }}
+	_, err := readyToRequest(attempts)(once, usual)
+	require.ErrorContains(t, err, "calls came out as status 503")
+	twice := &contestant{create: func(settings) any {
+		return around(func(base http.RoundTripper) http.RoundTripper { return again{base} })
+	}}
+	_, err = readyToRequest(1)(twice, usual)
+	require.ErrorContains(t, err, "64 calls made 128 requests instead of 64")
+}
+
+type again struct{ http.RoundTripper }
+
+func (a again) RoundTrip(r *http.Request) (*http.Response, error) {
+	if _, err := a.RoundTripper.RoundTrip(r); err != nil {
+		return nil, err
+	}
+	return a.RoundTripper.RoundTrip(r)
 }

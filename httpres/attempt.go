@@ -8,6 +8,8 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +24,8 @@ const (
 )
 
 // attempt is one request as it was sent, and the body of its response: as long as that
-// is read, the context of the attempt lives. It is one allocation for all of it.
+// is read, the context of the attempt lives, if it has one of its own. It is one
+// allocation for all of it.
 type attempt struct {
 	req    http.Request
 	url    url.URL
@@ -31,7 +34,9 @@ type attempt struct {
 	resp   *http.Response
 	body   io.ReadCloser // of resp, as Base returned it
 	permit resilience.Permit
-	state  atomic.Uint32 // who has the response: held, taken or dropped
+
+	state   atomic.Uint32 // who has the response: held, taken or dropped
+	closing sync.Once     // of the body, by drop
 }
 
 const (
@@ -44,11 +49,19 @@ const (
 // change has copies of its own: URL and Header. The rest is shared, the trailers in
 // particular, since callers set their values while the body is being read.
 func (a *attempt) request(ctx context.Context, req *http.Request) {
-	a.req = *req.WithContext(ctx)
+	if same(ctx, req.Context()) {
+		a.req = *req // one copy instead of two
+	} else {
+		a.req = *req.WithContext(ctx)
+	}
 	a.url = *req.URL
 	a.req.URL = &a.url
 	a.req.Header = maps.Clone(req.Header)
 }
+
+// same reports whether a and b are the same pointer, as nearly all contexts are. Others
+// may not be comparable.
+func same(a, b context.Context) bool { return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b }
 
 // do sends the request. Without an error the response is complete, as far as its
 // headers go, and its body keeps the context alive.
@@ -141,17 +154,19 @@ func (a *attempt) drop() {
 	if a.body == http.NoBody {
 		return
 	}
-	defer func() { _ = a.body.Close() }()
-	if a.resp.ContentLength > drainBytes || a.cancel == nil {
+	defer a.close()
+	if _, writable := a.body.(io.Writer); writable || a.resp.ContentLength > drainBytes {
 		return
 	}
-	if _, writable := a.body.(io.Writer); writable {
-		return
-	}
-	timer := time.AfterFunc(drainTime, a.release)
+	// A Read that waits for a server that stalls ends when the body is closed: those of
+	// net/http may be, at any time.
+	timer := time.AfterFunc(drainTime, a.close)
 	defer timer.Stop()
 	_, _ = io.Copy(io.Discard, io.LimitReader(a.body, drainBytes+1))
 }
+
+// close closes the body once, and returns when it is closed.
+func (a *attempt) close() { a.closing.Do(func() { _ = a.body.Close() }) }
 
 // responseBody is the body of an attempt's response for the caller.
 type responseBody attempt

@@ -24,6 +24,17 @@ func (s *source) Close() error {
 	return nil
 }
 
+// entered tells when somebody reads.
+type entered struct {
+	io.ReadCloser
+	within chan struct{}
+}
+
+func (e *entered) Read(p []byte) (int, error) {
+	e.within <- struct{}{}
+	return e.ReadCloser.Read(p)
+}
+
 // FuzzReplay reads a body in attempts that end anywhere, against what must be true of it:
 // each attempt gets it from the beginning, whole as far as it reads; there is another one
 // as long as no more than the limit was read; and it is closed once, in the end.
@@ -86,7 +97,8 @@ func FuzzReplay(f *testing.F) {
 func TestReadersThatOverlap(t *testing.T) {
 	for _, limit := range []int{100, 6} { // the late read stays within the limit, or passes it
 		in, out := io.Pipe()
-		r := &replay{src: in, limit: limit}
+		src := &entered{ReadCloser: in, within: make(chan struct{}, 100)}
+		r := &replay{src: src, limit: limit}
 		first, err := r.reader()
 		require.NoError(t, err)
 		write := func(s string) {
@@ -96,6 +108,7 @@ func TestReadersThatOverlap(t *testing.T) {
 		go write("hello")
 		_, err = io.ReadFull(first, make([]byte, 5))
 		require.NoError(t, err)
+		<-src.within
 
 		late := make(chan string)
 		go func() {
@@ -103,10 +116,7 @@ func TestReadersThatOverlap(t *testing.T) {
 			n, _ := first.Read(p)
 			late <- string(p[:n])
 		}()
-		// The second reader waits behind the first, which waits for the writer.
-		for r.mu.TryLock() {
-			r.mu.Unlock()
-		}
+		<-src.within // the second reader waits behind the first, which waits for the writer
 		require.NoError(t, first.Close())
 		second, err := r.reader()
 		require.NoError(t, err)
@@ -133,7 +143,8 @@ func TestReadersThatOverlap(t *testing.T) {
 // being read: that is how a transport frees a writer that nobody reads.
 func TestCloseWhileReading(t *testing.T) {
 	in, _ := io.Pipe()
-	r := &replay{src: in, limit: 10}
+	src := &entered{ReadCloser: in, within: make(chan struct{}, 1)}
+	r := &replay{src: src, limit: 10}
 	b, err := r.reader()
 	require.NoError(t, err)
 	failed := make(chan error)
@@ -141,9 +152,7 @@ func TestCloseWhileReading(t *testing.T) {
 		_, err := b.Read(make([]byte, 1))
 		failed <- err
 	}()
-	for r.mu.TryLock() {
-		r.mu.Unlock()
-	}
+	<-src.within
 	r.end()
 	require.NoError(t, b.Close())
 	require.Equal(t, io.ErrClosedPipe, <-failed)

@@ -84,7 +84,7 @@ type serving struct {
 func (s *serving) run(ctx context.Context) (err error) {
 	s.ran = true
 	req := s.req
-	if ctx != req.Context() {
+	if !same(ctx, req.Context()) {
 		req = req.WithContext(ctx)
 	}
 	returned := false

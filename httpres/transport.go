@@ -257,7 +257,7 @@ func (x *exchange) send(ctx context.Context) error {
 		x.err = fmt.Errorf("httpres: no other body for the request: %w", err)
 		return resilience.Ignore(resilience.Permanent(x.err))
 	}
-	if x.safe || x.transport.attemptTimeout > 0 {
+	if x.transport.attemptTimeout > 0 {
 		ctx, a.cancel = context.WithCancelCause(ctx)
 	}
 	a.request(ctx, x.req)
