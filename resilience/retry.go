@@ -254,8 +254,8 @@ func AttemptFromContext(ctx context.Context) int {
 }
 
 // quiet reports whether a retry by c can begin with the work itself: c is valid and
-// nobody listens or keeps accounts. A nil c is. The usual call asks this, runs an attempt that
-// succeeds, and is done; everything else is in retry and goOn.
+// nobody listens or keeps accounts. A nil c is. The usual call asks this, runs an
+// attempt that succeeds, and is done; everything else is in retry and goOn.
 func (c *RetryConfig) quiet() bool {
 	return c == nil || c.Budget == nil && c.valid() && !observed(&c.Events)
 }
@@ -286,20 +286,54 @@ func observed(s *events.Sink) bool {
 		s.RetryScheduled != nil || s.RetryFinished != nil
 }
 
-// goOn is what follows a first attempt that failed with err while nobody listens.
+// goOn is what follows a first attempt that failed with err while nobody listens. As
+// long as there is nothing to decide, since no wait is long enough to be waited, nobody
+// has to be asked, and errors are plain, it only tries again, which is what retrying
+// would come to at three times the price.
 func goOn(ctx context.Context, config *RetryConfig, w work, err error) error {
 	if config == nil {
 		config = defaultRetry
 	}
-	r := retrying{config: config, work: w}
-	for n := 1; ; n++ {
+	n := 1
+	var first [kept]error
+	if config.hasty() {
+		for most := min(config.maxAttempts(), kept); n < most; n++ {
+			if ctx.Err() != nil || !isPlain(err) || err == ErrCircuitBreakerOpen { //nolint:errorlint // it wraps nothing
+				break
+			}
+			first[n-1] = err
+			if w.plain != nil && w.breaker == nil {
+				err = w.plain()
+			} else {
+				err = w.run(ctx, n+1)
+			}
+			if err == nil {
+				return nil
+			}
+		}
+	}
+	r := retrying{config: config, work: w, first: first}
+	return r.goOn(ctx, n, err)
+}
+
+// hasty reports whether nobody is asked before another attempt, and the waits after the
+// first attempts are too short to be waited: all of them, or at least those that two
+// factors of ten do not make long.
+func (c *RetryConfig) hasty() bool {
+	return c.RetryIf == nil && c.Budget == nil && (0 < c.MaxDelay && c.MaxDelay < shortest ||
+		0 < c.InitialDelay && c.InitialDelay < shortest/100 && c.BackoffFactor <= 10)
+}
+
+// goOn goes on after n attempts, the last of which failed with err.
+func (r *retrying) goOn(ctx context.Context, n int, err error) error {
+	for ; ; n++ {
 		if !r.decide(ctx, n, err) {
 			return r.end(n, err)
 		}
 		r.discard(err)
 		// Without a wait nothing has happened since decide looked at ctx, unless
 		// RetryIf did something.
-		if (r.delay >= shortest || config.RetryIf != nil) && !r.wait(ctx) {
+		if (r.delay >= shortest || r.config.RetryIf != nil) && !r.wait(ctx) {
 			return r.end(n, err)
 		}
 		if err = r.work.run(ctx, n+1); err == nil {
@@ -308,6 +342,9 @@ func goOn(ctx context.Context, config *RetryConfig, w work, err error) error {
 		}
 	}
 }
+
+// kept is how many errors a retry keeps without an allocation.
+const kept = 4
 
 // retrying is one retried operation whose first attempt failed.
 type retrying struct {
@@ -322,7 +359,7 @@ type retrying struct {
 	asked  bool          // delay is what the error asked for
 	plain  bool          // isPlain of the error
 
-	first  [4]error      // errors of the first attempts: few retries fail more often
+	first  [kept]error   // errors of the first attempts: few retries fail more often
 	more   []error       // those of the others
 	timer  *time.Timer   // nil until the first wait
 	since  time.Time     // when that began
@@ -352,12 +389,12 @@ func (r *retrying) decide(ctx context.Context, n int, err error) (again bool) {
 	if reason := r.refusal(err); reason != "" {
 		return r.stop(reason)
 	}
-	if n >= r.maxAttempts() {
+	if n >= r.config.maxAttempts() {
 		return r.stop(events.ReasonExhausted)
 	}
 	if after := retryAfter(err); after > 0 {
 		r.delay, r.asked = after, true
-		if after > r.maxRetryAfter() {
+		if after > r.config.maxRetryAfter() {
 			return r.stop(events.ReasonRetryAfterTooLong)
 		}
 	} else {
@@ -447,36 +484,30 @@ func endReason(ctxErr error) events.Reason {
 	return events.ReasonCanceled
 }
 
-func (r *retrying) maxAttempts() int {
-	if r.config.MaxAttempts == 0 {
-		return defaultRetry.MaxAttempts
-	}
-	return r.config.MaxAttempts
+func (c *RetryConfig) maxAttempts() int { return orDefault(c.MaxAttempts, defaultRetry.MaxAttempts) }
+
+func (c *RetryConfig) initialDelay() time.Duration {
+	return orDefault(c.InitialDelay, defaultRetry.InitialDelay)
 }
 
-func (r *retrying) maxDelay() time.Duration {
-	if r.config.MaxDelay == 0 {
-		return defaultRetry.MaxDelay
-	}
-	return r.config.MaxDelay
+func (c *RetryConfig) maxDelay() time.Duration { return orDefault(c.MaxDelay, defaultRetry.MaxDelay) }
+
+func (c *RetryConfig) backoffFactor() float64 {
+	return orDefault(c.BackoffFactor, defaultRetry.BackoffFactor)
 }
 
-func (r *retrying) maxRetryAfter() time.Duration {
-	if r.config.MaxRetryAfter == 0 {
-		return r.maxDelay()
+func (c *RetryConfig) maxRetryAfter() time.Duration { return orDefault(c.MaxRetryAfter, c.maxDelay()) }
+
+func orDefault[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
 	}
-	return r.config.MaxRetryAfter
+	return value
 }
 
 func (r *retrying) backoff(n int) time.Duration {
-	initial, factor := r.config.InitialDelay, r.config.BackoffFactor
-	if initial == 0 {
-		initial = defaultRetry.InitialDelay
-	}
-	if factor == 0 {
-		factor = defaultRetry.BackoffFactor
-	}
-	d := backoff(initial, r.maxDelay(), factor, n)
+	d := backoff(r.config.initialDelay(), r.config.maxDelay(), r.config.backoffFactor(), n)
 	if r.config.JitterEnabled {
 		return jittered(d)
 	}

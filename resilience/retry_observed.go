@@ -19,7 +19,7 @@ func retryObserved(ctx context.Context, config *RetryConfig, w work) error {
 		start:    time.Now(),
 	}
 	if r.sink.RetryStarted != nil {
-		e := events.RetryStarted{Header: r.header, MaxAttempts: r.maxAttempts()}
+		e := events.RetryStarted{Header: r.header, MaxAttempts: r.config.maxAttempts()}
 		if derived := r.sink.RetryStarted(ctx, e); derived != nil {
 			ctx = derived
 		}

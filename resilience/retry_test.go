@@ -181,6 +181,11 @@ func TestRule11WaitsGrowByTheFactorUpToTheCap(t *testing.T) {
 		{"a microsecond is waited", time.Microsecond, time.Second, 1, []time.Duration{time.Microsecond, time.Microsecond}},
 		{"less is not", time.Microsecond - 1, time.Second, 1, []time.Duration{0, 0}},
 		{"until it is more", 500, time.Second, 2, []time.Duration{0, 1000, 2000, 4000}},
+		{"soon by a large factor", 1, time.Second, 1000, []time.Duration{0, 1000, ms, time.Second}},
+		{"late by a small one", 9, time.Second, 10, []time.Duration{0, 0, 0, 9000, 90_000}},
+		{"one step earlier", 10, time.Second, 10, []time.Duration{0, 0, 1000, 10_000}},
+		{"never below the cap", time.Second, time.Microsecond - 1, 2, []time.Duration{0, 0, 0, 0, 0}},
+		{"a cap that is waited", time.Second, time.Microsecond, 2, []time.Duration{1000, 1000}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			config := &resilience.RetryConfig{
@@ -728,26 +733,29 @@ func TestRule12NotRetried(t *testing.T) {
 		{"the sentinel", resilience.ErrCircuitBreakerOpen, events.ReasonRejected},
 		{"permanent rejection", resilience.Permanent(rejection), events.ReasonRejected},
 	} {
-		t.Run(tt.name+"/first attempt", func(t *testing.T) {
-			at, err := retried(t, &resilience.RetryConfig{}, tt.err)
-			require.Equal(t, tt.err, err, "it comes back as it is")
-			require.Len(t, at, 1)
-		})
-		t.Run(tt.name+"/later attempt", func(t *testing.T) {
-			earlier := errors.New("reset by peer")
-			at, err := retried(t, &resilience.RetryConfig{}, earlier, tt.err)
-			e := asRetryError(t, err, tt.reason, 2)
-			require.Len(t, at, 2)
-			require.Equal(t, []error{earlier, tt.err}, e.Errs)
-			require.ErrorIs(t, err, earlier)
-			require.ErrorIs(t, err, tt.err)
-			require.NotErrorIs(t, err, resilience.ErrRetriesExhausted)
-			require.Nil(t, e.Cause)
-		})
-		t.Run(tt.name+"/last attempt", func(t *testing.T) {
-			_, err := retried(t, &resilience.RetryConfig{}, errRefused, errRefused, tt.err)
-			requireRetryError(t, err, tt.reason, 3)
-		})
+		// What need not wait goes a way of its own and must come to the same.
+		for how, config := range map[string]*resilience.RetryConfig{"": {}, ", in haste": {InitialDelay: 1}} {
+			t.Run(tt.name+"/first attempt"+how, func(t *testing.T) {
+				at, err := retried(t, config, tt.err)
+				require.Equal(t, tt.err, err, "it comes back as it is")
+				require.Len(t, at, 1)
+			})
+			t.Run(tt.name+"/later attempt"+how, func(t *testing.T) {
+				earlier := errors.New("reset by peer")
+				at, err := retried(t, config, earlier, tt.err)
+				e := asRetryError(t, err, tt.reason, 2)
+				require.Len(t, at, 2)
+				require.Equal(t, []error{earlier, tt.err}, e.Errs)
+				require.ErrorIs(t, err, earlier)
+				require.ErrorIs(t, err, tt.err)
+				require.NotErrorIs(t, err, resilience.ErrRetriesExhausted)
+				require.Nil(t, e.Cause)
+			})
+			t.Run(tt.name+"/last attempt"+how, func(t *testing.T) {
+				_, err := retried(t, config, errRefused, errRefused, tt.err)
+				requireRetryError(t, err, tt.reason, 3)
+			})
+		}
 	}
 }
 
