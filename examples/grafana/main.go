@@ -104,8 +104,12 @@ func explain(err error) string {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		why = "the port is taken"
 	}
+	who := listen.Service
+	if who == demo.Web {
+		who = "the server of the pages"
+	}
 	return fmt.Sprintf("%s cannot listen on %s: %s\nChoose another address with -%s host:port; port 0 means any that is free.",
-		listen.Service, listen.Address, why, listenFlag(listen.Service))
+		who, listen.Address, why, listenFlag(listen.Service))
 }
 
 // colourful reports whether w is a terminal whose user does not mind colour.
@@ -155,13 +159,22 @@ type options struct {
 	plain bool
 }
 
-// listenFlag returns the name of the flag with a service's address.
+// listenFlag returns the name of the flag with the address of a service, or of the
+// pages.
 func listenFlag(service string) string {
-	if service == shop.Order {
+	switch service {
+	case demo.Web:
+		return "web"
+	case shop.Order:
 		return "listen"
+	default:
+		return "listen-" + service
 	}
-	return "listen-" + service
 }
+
+// pagesAddress is where the pages are unless a flag says otherwise: always in the same
+// place, so that a browser finds them again.
+const pagesAddress = "127.0.0.1:8765"
 
 const usage = `Usage: make demo ARGS="flags", or in examples/grafana: go run . [flags]
 
@@ -197,6 +210,7 @@ func parse(args []string, help io.Writer) (options, error) {
 	flags.BoolVar(&o.EveryEvent, "v", false, "print every event, hundreds a second")
 	flags.BoolVar(&o.plain, "plain", false, "print plain lines also on a terminal, where a summary is redrawn in place")
 	flags.BoolVar(&o.json, "json", false, "print the closing summary as JSON, and the log on standard error")
+	flags.StringVar(&o.Web, listenFlag(demo.Web), pagesAddress, "`host:port` of the pages; port 0 means any that is free")
 	addresses := make(map[string]*string)
 	for _, service := range shop.Services() {
 		addresses[service] = flags.String(listenFlag(service), shop.AnyPort, "`host:port` of the "+service+" service; port 0 means any that is free")
@@ -248,6 +262,9 @@ func parse(args []string, help io.Writer) (options, error) {
 			return o, fmt.Errorf("-%s: %w", listenFlag(service), err)
 		}
 		o.Listen[service] = address
+	}
+	if err := checkAddress(o.Web); err != nil {
+		return o, fmt.Errorf("-%s: %w", listenFlag(demo.Web), err)
 	}
 	return o, o.Validate()
 }

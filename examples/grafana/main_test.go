@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func TestInterrupt(t *testing.T) {
 	}
 	self, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), self)
+	cmd := exec.CommandContext(t.Context(), self, anyPages...)
 	cmd.Env = append(os.Environ(), asCommand+"=1")
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -57,6 +58,9 @@ func TestInterrupt(t *testing.T) {
 	require.NoError(t, cmd.Wait())
 	require.Contains(t, rest.String(), "stopped early\n")
 }
+
+// anyPages has the pages on a port that is free, whoever else runs a demo.
+var anyPages = []string{"-web", "127.0.0.1:0"}
 
 // stopped returns a context that is done, so that a demo that gets it ends at once.
 func stopped(t *testing.T) context.Context {
@@ -92,6 +96,8 @@ func TestBadFlags(t *testing.T) {
 		{"-listen 8080", `demo: -listen: "8080" is not of the form host:port` + "\n"},
 		{"-listen-payment 127.0.0.1:", `demo: -listen-payment: "" is not a port, which is a number from 0 to 65535` + "\n"},
 		{"-listen-shipping 127.0.0.1:65536", `demo: -listen-shipping: "65536" is not a port, which is a number from 0 to 65535` + "\n"},
+		{"-web 8080", `demo: -web: "8080" is not of the form host:port` + "\n"},
+		{"-web :http", `demo: -web: "http" is not a port, which is a number from 0 to 65535` + "\n"},
 		{"-nonsense", "demo: flag provided but not defined: -nonsense\n"},
 		{"outage", `demo: "outage" is not a flag` + "\n"},
 	} {
@@ -111,7 +117,7 @@ func TestHelp(t *testing.T) {
 		require.Empty(t, stderr.String())
 		for _, name := range []string{
 			"scenario", "duration", "speed", "repeat", "rate", "phases", "seed", "v", "plain", "json",
-			"listen", "listen-inventory", "listen-payment", "listen-shipping",
+			"web", "listen", "listen-inventory", "listen-payment", "listen-shipping",
 		} {
 			require.Contains(t, stdout.String(), "\n  -"+name)
 		}
@@ -126,6 +132,7 @@ func TestDefaults(t *testing.T) {
 	require.Zero(t, o.Duration, "as long as the script")
 	require.False(t, o.json)
 	require.False(t, o.EveryEvent)
+	require.Equal(t, "127.0.0.1:8765", o.Web)
 	require.Len(t, o.Listen, 4)
 	for service, address := range o.Listen {
 		require.Equal(t, "127.0.0.1:0", address, service)
@@ -157,7 +164,7 @@ func TestScenarioFlags(t *testing.T) {
 func TestStoppedAtOnce(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	// A name that has to be looked up, which takes a context.
-	require.Equal(t, exitOK, run(stopped(t), []string{"-listen", "localhost:0"}, &stdout, &stderr))
+	require.Equal(t, exitOK, run(stopped(t), append(anyPages, "-listen", "localhost:0"), &stdout, &stderr))
 	require.Empty(t, stderr.String())
 	require.Contains(t, stdout.String(), "Breakwater demo: ")
 	require.Contains(t, stdout.String(), "stopped early")
@@ -169,7 +176,7 @@ func TestJSON(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer stop()
 	var stdout, stderr bytes.Buffer
-	require.Equal(t, exitOK, run(ctx, []string{"-json", "-seed", "5"}, &stdout, &stderr))
+	require.Equal(t, exitOK, run(ctx, append(anyPages, "-json", "-seed", "5"), &stdout, &stderr))
 	var summary struct {
 		Early    bool   `json:"stopped_early"`
 		Seed     uint64 `json:"seed"`
@@ -187,11 +194,11 @@ func TestJSON(t *testing.T) {
 }
 
 func TestPortTaken(t *testing.T) {
-	for _, flag := range []string{"listen", "listen-inventory", "listen-payment", "listen-shipping"} {
+	for _, flag := range []string{"web", "listen", "listen-inventory", "listen-payment", "listen-shipping"} {
 		taken, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		var stdout, stderr bytes.Buffer
-		require.Equal(t, exitFailed, run(t.Context(), []string{"-" + flag, taken.Addr().String()}, &stdout, &stderr))
+		require.Equal(t, exitFailed, run(t.Context(), append(slices.Clone(anyPages), "-"+flag, taken.Addr().String()), &stdout, &stderr))
 		require.Empty(t, stdout.String())
 		require.Contains(t, stderr.String(), "cannot listen on "+taken.Addr().String()+": the port is taken\n")
 		require.Contains(t, stderr.String(), "-"+flag+" host:port")
@@ -201,7 +208,7 @@ func TestPortTaken(t *testing.T) {
 
 func TestAddressThatIsNotOurs(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	require.Equal(t, exitFailed, run(t.Context(), []string{"-listen", "192.0.2.1:0"}, &stdout, &stderr))
+	require.Equal(t, exitFailed, run(t.Context(), append(anyPages, "-listen", "192.0.2.1:0"), &stdout, &stderr))
 	require.Contains(t, stderr.String(), "demo: order cannot listen on 192.0.2.1:0: ")
 	require.Contains(t, stderr.String(), "-listen host:port")
 }
@@ -214,7 +221,7 @@ func (broken) Write([]byte) (int, error) { return 0, errBroken }
 
 func TestOutputThatCannotBeWritten(t *testing.T) {
 	var stderr bytes.Buffer
-	require.Equal(t, exitFailed, run(stopped(t), nil, broken{}, &stderr))
+	require.Equal(t, exitFailed, run(stopped(t), anyPages, broken{}, &stderr))
 	require.Contains(t, stderr.String(), "no space left")
 }
 

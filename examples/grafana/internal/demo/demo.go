@@ -19,6 +19,7 @@ import (
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/shop"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/tally"
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/telemetry"
+	"github.com/breakwater-go/breakwater/examples/grafana/internal/web"
 	"github.com/breakwater-go/breakwater/resilience"
 )
 
@@ -43,6 +44,9 @@ type Config struct {
 	Seed    uint64            // of everything that is drawn by lot, but for the jitter of retries
 	Listen  map[string]string // as in [shop.Config]
 	Network shop.Network      // as in [shop.Config]
+
+	// Web is the address of the pages, as host:port. Empty means [shop.AnyPort].
+	Web string
 
 	// Events receives what the breakers and retries have to say, besides the report.
 	Events events.Sink
@@ -210,9 +214,13 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		}
 	}
 	// Who stops the demo before it has begun gets one that was stopped early.
-	watch, err := config.watch(context.WithoutCancel(ctx), tell)
+	listener, err := config.listenWeb(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, err
+	}
+	watch, err := config.watch(context.WithoutCancel(ctx), tell)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
 	}
 	services, err := shop.Open(context.WithoutCancel(ctx), shop.Config{
 		Listen:  config.Listen,
@@ -226,17 +234,18 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		HTTP:    watch.observer(),
 	})
 	if err != nil {
-		return nil, errors.Join(err, within(ctx, watch.close))
+		return nil, errors.Join(err, listener.Close(), within(ctx, watch.close))
 	}
+	start := time.Now()
+	pages := watch.serve(config, start, listener, services, faults, tell)
 	customers := config.Network.Transport()
 	generator := load.New(load.Config{
-		URL:     "http://" + services.Address(shop.Order) + "/orders",
+		URL:     ordersURL(services),
 		Client:  customers,
 		Rate:    config.Rate,
 		Timeout: 10 * time.Second,
 		Grace:   Grace,
 	})
-	start := time.Now()
 	log := report.NewLog(report.Config{
 		Out:         config.Log,
 		Start:       start,
@@ -256,12 +265,12 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 	announced := make(chan report.Announcement, len(play))
 	var logging, loading sync.WaitGroup
 	logging.Go(func() {
-		log.Intro(config.intro(config.length(), services))
+		log.Intro(config.intro(config.length(), services, pages.url))
 		log.Follow(stream, announced)
 	})
 
 	if config.Ready != nil {
-		config.Ready(Parts{Shop: services, Live: watch.live, Traces: watch.traces, Prometheus: watch.prometheus})
+		config.Ready(Parts{Web: pages.url, Shop: services, Live: watch.live, Traces: watch.traces, Prometheus: watch.prometheus})
 	}
 	sending, stop := context.WithCancel(ctx)
 	defer stop()
@@ -285,7 +294,7 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 	loading.Wait()
 	customers.CloseIdleConnections()
 	// The metrics of circuits end with the circuits, so what there is is sent before.
-	err = errors.Join(within(ctx, watch.telemetry.Flush), within(ctx, services.Close), within(ctx, watch.close))
+	err = errors.Join(within(ctx, watch.telemetry.Flush), within(ctx, pages.close), within(ctx, services.Close), within(ctx, watch.close))
 	stream.Close()
 	logging.Wait()
 
@@ -341,7 +350,7 @@ func (c Config) play(ctx context.Context, s script.Script, enter func(script.Pha
 	return ctx.Err()
 }
 
-func (c Config) intro(length time.Duration, services *shop.Shop) report.Intro {
+func (c Config) intro(length time.Duration, services *shop.Shop, pages string) report.Intro {
 	circuit := c.circuit()
 	return report.Intro{
 		Rate:     c.Rate,
@@ -351,6 +360,12 @@ func (c Config) intro(length time.Duration, services *shop.Shop) report.Intro {
 		Opens:    circuit.ErrorThreshold,
 		Window:   circuit.WindowSize,
 		Slow:     circuit.SlowCallDuration,
-		Orders:   "http://" + services.Address(shop.Order) + "/orders",
+		Orders:   ordersURL(services),
+		Pages: []report.Page{
+			{Name: "Circuits", URL: pages + web.Circuits},
+			{Name: "Traces", URL: pages + web.Traces},
+			{Name: "Alerts", URL: pages + web.Alerts},
+			{Name: "All", URL: pages + "/"},
+		},
 	}
 }

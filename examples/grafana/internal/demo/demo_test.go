@@ -348,6 +348,18 @@ func TestSeed(t *testing.T) {
 	require.NotEqual(t, run(1), run(2))
 }
 
+func TestPortOfThePagesTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = taken.Close() }()
+	s, err := Run(t.Context(), Config{Script: script.Outage(), Rate: 40, Web: taken.Addr().String(), Log: new(bytes.Buffer)})
+	require.Nil(t, s)
+	var at *shop.ListenError
+	require.ErrorAs(t, err, &at)
+	require.Equal(t, Web, at.Service)
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+}
+
 func TestPortTaken(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

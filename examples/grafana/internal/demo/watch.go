@@ -24,6 +24,7 @@ import (
 
 // Parts are what can be asked while a demo runs.
 type Parts struct {
+	Web        string // where the pages are: http://host:port
 	Shop       *shop.Shop
 	Live       *liveres.Live
 	Traces     *traces.Store
@@ -40,8 +41,9 @@ type watch struct {
 	history    history
 }
 
-// keptTraces is how many retried traces there are to look at.
-const keptTraces = 50
+// keptTraces is how many retried traces there are to look at: those of some seconds of
+// an outage, so that what the live page shows last is among them.
+const keptTraces = 200
 
 // alertScale is what the durations of the alert rules are multiplied with. The rules
 // are made for outages of minutes and exports of a minute; the script has a second

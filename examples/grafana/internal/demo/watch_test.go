@@ -3,9 +3,12 @@ package demo
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,4 +191,84 @@ func TestHistory(t *testing.T) {
 	}
 	require.Len(t, h.list(), keptEpisodes)
 	require.Equal(t, "C", h.list()[0].Rule)
+}
+
+// The front has everything while the demo runs, and nothing afterwards.
+func TestFront(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		config := inMemory(&log)
+		config.Web = "127.0.0.1:8765"
+		browser := &http.Client{Transport: config.Network.Transport()}
+		get := func(path string) string {
+			resp, err := browser.Get("http://127.0.0.1:8765" + path)
+			require.NoError(t, err)
+			defer func() { _ = resp.Body.Close() }()
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusOK, resp.StatusCode, path)
+			return string(body)
+		}
+		ready, ended := make(chan Parts, 1), make(chan error, 1)
+		config.Ready = func(p Parts) { ready <- p }
+		go func() {
+			_, err := Run(t.Context(), config)
+			ended <- err
+		}()
+		require.Equal(t, "http://127.0.0.1:8765", (<-ready).Web)
+		time.Sleep(35 * time.Second)
+
+		index := get("/")
+		require.Contains(t, index, `payment</span> <span class="pill open">open`)
+		require.Contains(t, index, "1 firing.")
+		require.Regexp(t, `<b>\d{2,3}</b> are kept`, index)
+		require.Contains(t, get("/alerts"), "<h2>CircuitOpenTooLong ")
+		require.Contains(t, get("/metrics"), `resilience_circuit_breaker_status{resilience_circuit_breaker_name="payment",resilience_circuit_breaker_state="open",service_name="order"} 1`)
+		require.Contains(t, get("/faults"), "payment")
+
+		// A trace id that the live page shows leads to the trace.
+		var live struct {
+			Circuits []struct{ Name, State string }
+			Retries  []struct {
+				Name string
+				Last []struct {
+					Attempts int
+					TraceID  string `json:"trace_id"`
+				}
+			}
+		}
+		require.NoError(t, json.Unmarshal([]byte(get("/debug/circuits/?format=json")), &live))
+		require.Len(t, live.Circuits, 3)
+		require.Equal(t, "open", live.Circuits[1].State)
+		checked := 0
+		for _, r := range live.Retries {
+			if r.Name == shop.Payment {
+				for _, one := range r.Last {
+					require.Len(t, one.TraceID, 32)
+					if one.Attempts > 1 {
+						require.Contains(t, get("/traces/"+one.TraceID), one.TraceID)
+						checked++
+					}
+				}
+			}
+		}
+		require.Positive(t, checked)
+		require.Contains(t, get("/traces"), "waits")
+
+		resp, err := browser.Post("http://127.0.0.1:8765/webhook", "application/json", strings.NewReader(`{"alerts": [{"status": "firing", "labels": {"alertname": "FromOutside"}}]}`))
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		// A browser that looks at the live page does not hold up the end.
+		stream, err := browser.Get("http://127.0.0.1:8765/debug/circuits/events")
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, stream.Body) // until the demo is over
+		require.NoError(t, err)
+		require.NoError(t, stream.Body.Close())
+		require.NoError(t, <-ended)
+		browser.CloseIdleConnections()
+		require.Contains(t, log.String(), "webhook    FIRING     FromOutside")
+		require.Contains(t, log.String(), "  Alerts    http://127.0.0.1:8765/alerts\n")
+		_, err = browser.Get("http://127.0.0.1:8765/")
+		require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	})
 }

@@ -103,7 +103,11 @@ type Intro struct {
 	Window   time.Duration // among the calls of
 	Slow     time.Duration // or of calls that took so long
 	Orders   string        // URL to which orders are posted
+	Pages    []Page        // to look at meanwhile
 }
+
+// Page is something to look at in a browser.
+type Page struct{ Name, URL string }
 
 // Intro writes what the demo is about to do.
 func (l *Log) Intro(i Intro) {
@@ -119,6 +123,12 @@ func (l *Log) Intro(i Intro) {
 		wrap(fmt.Sprintf("%v orders a second %s. Each call is tried up to %s, %s each, behind a circuit that opens when %s of the calls of the last %s have failed, or took %s or longer.",
 			i.Rate, long, times(i.Attempts), span(i.Timeout), percent(i.Opens), span(i.Window), span(i.Slow)), "", columns) +
 		"Order something yourself: curl -X POST " + i.Orders + "\nStop early with Ctrl-C.\n"
+	if len(i.Pages) > 0 {
+		text += "\n"
+	}
+	for _, p := range i.Pages {
+		text += fmt.Sprintf("  %-9s ", p.Name) + l.style.bold(p.URL) + "\n"
+	}
 	l.write(text)
 }
 

@@ -160,7 +160,7 @@ func Open(ctx context.Context, config Config) (*Shop, error) {
 	front := &order{}
 	transport := config.HTTP.client(Order, s.transport)
 	for _, d := range dependencies {
-		c := newClient(d.name, "http://"+listeners[d.name].Addr().String()+"/"+d.verb, transport, config)
+		c := newClient(d.name, "http://"+Reachable(listeners[d.name].Addr().String())+"/"+d.verb, transport, config)
 		s.circuits = append(s.circuits, c.circuit)
 		front.clients = append(front.clients, c)
 	}
@@ -201,6 +201,19 @@ func (s *Shop) serve(name string, l net.Listener, h http.Handler) {
 	s.addresses[name] = l.Addr().String()
 	s.servers = append(s.servers, server)
 	s.serving.Go(func() { _ = server.Serve(l) }) // always http.ErrServerClosed: see Close
+}
+
+// Reachable returns an address at which somebody on this machine reaches who listens
+// on the given one, which may be that of every interface.
+func Reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // Address returns where a service listens, as host:port; empty if there is no such

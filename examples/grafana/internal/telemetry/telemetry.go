@@ -111,7 +111,7 @@ func (t *Telemetry) open(ctx context.Context, name string, c Config, out *outwar
 	if c.Spans != nil {
 		tracing = append(tracing, sdktrace.WithSpanProcessor(c.Spans))
 	}
-	metering := []sdkmetric.Option{sdkmetric.WithResource(about)}
+	metering := []sdkmetric.Option{sdkmetric.WithResource(about), sdkmetric.WithView(withoutSizes)}
 	logging := []sdklog.LoggerProviderOption{sdklog.WithResource(about)}
 
 	page, err := scrape.New(scrape.WithRegisterer(t.scraped), scrape.WithoutScopeInfo(),
@@ -159,6 +159,10 @@ func (t *Telemetry) open(ctx context.Context, name string, c Config, out *outwar
 	}
 	return nil
 }
+
+// withoutSizes drops the sizes of bodies, which are the third part of all series and
+// say nothing here: orders are made of headers.
+var withoutSizes = sdkmetric.NewView(sdkmetric.Instrument{Name: "http.*.body.size"}, sdkmetric.Stream{Aggregation: sdkmetric.AggregationDrop{}})
 
 func (t *Telemetry) sends(flush, stop func(context.Context) error) {
 	t.flushes, t.exporters = append(t.flushes, flush), append(t.exporters, stop)

@@ -233,6 +233,26 @@ func (s *Store) Latest() []Trace {
 	return all
 }
 
+// Find returns the trace with the given id, if it is kept.
+func (s *Store) Find(id string) (Trace, bool) {
+	parsed, err := trace.TraceIDFromHex(id)
+	if err != nil {
+		return Trace{}, false
+	}
+	s.mu.Lock()
+	r := s.traces[parsed]
+	if r == nil && s.best != nil && s.best.id == parsed {
+		r = s.best
+	}
+	if r == nil || r.attempts < 2 || r.open > 0 {
+		s.mu.Unlock()
+		return Trace{}, false
+	}
+	c := r.snapshot()
+	s.mu.Unlock()
+	return c.tree(), true
+}
+
 // Saved returns the most telling trace that a retry saved, of all there were: the
 // first of those with the most attempts. It reports false if there was none.
 func (s *Store) Saved() (Trace, bool) {
