@@ -34,7 +34,7 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format vet lint race tidy bench microbench fuzz rules dashboards cover
+.PHONY: help demo test check format vet lint race tidy bench microbench fuzz rules dashboards stack-test compose-test up down logs cover
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +97,33 @@ dashboards: ## Check the dashboards against the types that Grafana publishes; ne
 	@command -v node >/dev/null && command -v npm >/dev/null || { \
 		echo "make dashboards needs node (20 or later) and npm; on Debian: apt-get install nodejs npm" >&2; exit 1; }
 	@cd examples/grafana/schema && npm ci --silent && npm run --silent check
+
+# The program is built and then takes make's place, so that a signal reaches it.
+STACKTEST = go build -C examples/grafana -o "$(CURDIR)/bin/stacktest" ./stacktest && exec bin/stacktest
+
+stack-test: ## Run the stack without containers, with an outage, and check what arrives; ARGS=-h explains its flags
+	@$(STACKTEST) $(ARGS)
+
+compose-test: ## The same with docker compose, in an engine started for it (root on Linux)
+	@$(STACKTEST) -compose $(ARGS)
+
+# Compose wants the password for everything, also where it has no use for it.
+COMPOSE_WITHOUT_PASSWORD = GRAFANA_ADMIN_PASSWORD="$${GRAFANA_ADMIN_PASSWORD:-unused}" docker compose
+
+up: ## Start the stack with Docker; GRAFANA_ADMIN_PASSWORD is the password of admin
+	@docker compose up --build --detach $(ARGS)
+	@echo
+	@echo "Grafana       http://127.0.0.1:3000   user admin; dashboards are in the folder Breakwater"
+	@echo "Prometheus    http://127.0.0.1:9090/alerts"
+	@echo "Alertmanager  http://127.0.0.1:9093"
+	@echo "Jaeger        http://127.0.0.1:16686"
+	@echo "The demo's log, with the alerts it is sent: make logs ARGS=demo"
+
+down: ## Stop the stack; ARGS=-v removes what it has stored
+	@$(COMPOSE_WITHOUT_PASSWORD) down $(ARGS)
+
+logs: ## Follow what the stack prints; ARGS=demo is the demo alone
+	@$(COMPOSE_WITHOUT_PASSWORD) logs --follow $(ARGS)
 
 cover: ## Print the statement coverage of the root module; the profile is coverage.out
 	@go test -coverpkg=./... -coverprofile=coverage.out ./...
