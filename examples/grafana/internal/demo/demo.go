@@ -151,11 +151,11 @@ func ceil(d float64) time.Duration {
 
 // timeout is how long one attempt at a service may take. It does not change with
 // the pace: services answer as fast as ever.
-const timeout = 250 * time.Millisecond
+const timeout = 300 * time.Millisecond
 
 // A call that takes slow or longer is held against a service as well. It is far from
 // what a service takes that is well, and does not change with the pace either.
-const slow = 150 * time.Millisecond
+const slow = 200 * time.Millisecond
 
 // circuit returns the configuration of every circuit.
 func (c Config) circuit() resilience.CircuitBreakerConfig {
@@ -163,7 +163,7 @@ func (c Config) circuit() resilience.CircuitBreakerConfig {
 	return resilience.CircuitBreakerConfig{
 		ErrorThreshold:    0.5,
 		SlowCallDuration:  slow,
-		SlowCallThreshold: 0.5,
+		SlowCallThreshold: 0.7,
 		VolumeThreshold:   10,
 		WindowSize:        scaled(8*time.Second, pace),
 		SleepWindow:       scaled(5*time.Second, pace),

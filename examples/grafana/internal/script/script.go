@@ -76,8 +76,8 @@ var phases = []Phase{
 	},
 	{
 		Name:   "slow",
-		Text:   "shipping answers well, but after 190ms instead of 9ms",
-		Faults: but(map[string]fault.Fault{"shipping": {Share: 1, Kinds: []fault.Kind{fault.Slow}, Delay: 180 * time.Millisecond}}),
+		Text:   "shipping answers well, but after 240ms instead of 9ms",
+		Faults: but(map[string]fault.Fault{"shipping": {Share: 1, Kinds: []fault.Kind{fault.Slow}, Delay: 230 * time.Millisecond}}),
 	},
 	{
 		Name:   "surge",
