@@ -249,7 +249,7 @@ func (t *Telemetry) callStarted(ctx context.Context, e events.CallStarted) conte
 // callFinished records a call's duration and describes its breaker on the span.
 func (t *Telemetry) callFinished(ctx context.Context, e events.CallFinished) {
 	if t.callDuration != nil && !t.closed.Load() && t.callDuration.Enabled(ctx) {
-		t.callDuration.Record(ctx, e.Duration.Seconds(), t.breakers.series(e.Name).duration[e.Outcome]...)
+		t.callDuration.Record(ctx, seconds(e.Duration), t.breakers.series(e.Name).duration[e.Outcome]...)
 	}
 	if t.spans != Off {
 		t.finishCall(ctx, e)
@@ -331,7 +331,7 @@ func (t *Telemetry) attemptFinished(ctx context.Context, e events.AttemptFinishe
 		s := t.retries.series(e.Name)
 		t.attempts.Add(ctx, 1, s.attempts[kindOf(e.Attempt)][e.Outcome]...)
 		if t.attemptDuration != nil {
-			t.attemptDuration.Record(ctx, e.Duration.Seconds(), s.attemptDuration[e.Outcome]...)
+			t.attemptDuration.Record(ctx, seconds(e.Duration), s.attemptDuration[e.Outcome]...)
 		}
 	}
 	if t.spans == Attempts {
@@ -380,9 +380,9 @@ func (t *Telemetry) countOperation(ctx context.Context, e events.RetryFinished) 
 	outcome := retryOutcomeOf(e.Reason)
 	t.operations.Add(ctx, 1, s.operations[outcome]...)
 	if t.operationDuration != nil {
-		t.operationDuration.Record(ctx, e.Duration.Seconds(), s.operationDuration[outcome]...)
+		t.operationDuration.Record(ctx, seconds(e.Duration), s.operationDuration[outcome]...)
 	}
-	if t.retries.beyond(e.Name) {
+	if s == t.retries.overflow && e.Name != other {
 		t.drop(ctx)
 	}
 }
@@ -402,6 +402,9 @@ func (t *Telemetry) exhausted(ctx context.Context, e events.RetryFinished) {
 // unixSeconds is t as a number of seconds, with what precision a float64 has for
 // the present, a quarter of a microsecond.
 func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
+
+// seconds is d.Seconds() in one division, exact for the first 104 days.
+func seconds(d time.Duration) float64 { return float64(d) / 1e9 }
 
 // tracing reports whether a span that is started now can come to anything.
 func (t *Telemetry) tracing() bool {

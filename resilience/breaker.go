@@ -136,11 +136,8 @@ func (b *CircuitBreaker) run(ctx context.Context, plain func() error, withContex
 	if err := b.admit(ctx, &c); err != nil {
 		return err
 	}
-	return c.run(plain, withContext)
-}
-
-func (c *call) run(plain func() error, withContext func(context.Context) error) (err error) {
 	defer c.abandon()
+	var err error
 	if plain != nil {
 		err = plain()
 	} else {
@@ -316,20 +313,24 @@ func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 		b.announce(c.ctx, rotated, changed)
 		return
 	}
-	e := events.CallFinished{
-		Header:   b.header(),
-		State:    p.state,
+	if rotated != nil || changed {
+		defer func() { b.sink.CallFinished(c.ctx, c.finished(outcome, now, err, panicked, stale)) }()
+		b.announce(c.ctx, rotated, changed)
+		return
+	}
+	b.sink.CallFinished(c.ctx, c.finished(outcome, now, err, panicked, stale))
+}
+
+func (c *call) finished(outcome events.Outcome, now time.Duration, err error, panicked, stale bool) events.CallFinished {
+	return events.CallFinished{
+		Header:   c.b.header(),
+		State:    c.phase.state,
 		Outcome:  outcome,
 		Duration: now - c.start,
 		Err:      err,
 		Panicked: panicked,
 		Stale:    stale,
 	}
-	if rotated == nil && !changed {
-		b.sink.CallFinished(c.ctx, e)
-		return
-	}
-	c.tellAll(rotated, changed, e)
 }
 
 // announce tells what a call brought about. Deferred, so that a sink that panics at one
@@ -341,11 +342,6 @@ func (b *CircuitBreaker) announce(ctx context.Context, rotated *marks, changed b
 	if rotated != nil {
 		b.tellRotated(ctx, rotated)
 	}
-}
-
-func (c *call) tellAll(rotated *marks, changed bool, e events.CallFinished) {
-	defer c.b.sink.CallFinished(c.ctx, e)
-	c.b.announce(c.ctx, rotated, changed)
 }
 
 // settleClosed counts the outcome of a call that the closed phase p admitted, and

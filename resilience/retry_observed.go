@@ -16,7 +16,9 @@ func retryObserved(ctx context.Context, config *RetryConfig, w work) error {
 		sink:     &config.Events,
 		header:   events.Header{Name: w.name(config)},
 		caller:   ctx,
-		start:    time.Now(),
+		start:    time.Since(epoch),
+		outcome:  events.OutcomeFailure,
+		why:      events.ReasonPanic,
 	}
 	if r.sink.RetryStarted != nil {
 		e := events.RetryStarted{Header: r.header, MaxAttempts: r.config.maxAttempts()}
@@ -24,7 +26,6 @@ func retryObserved(ctx context.Context, config *RetryConfig, w work) error {
 			ctx = derived
 		}
 	}
-	r.finished = events.RetryFinished{Header: r.header, Outcome: events.OutcomeFailure, Reason: events.ReasonPanic}
 	defer r.tellFinished(ctx)
 	return r.run(ctx)
 }
@@ -37,15 +38,23 @@ type observedRetry struct {
 
 	// The clock is read once at the start and once after each attempt and each
 	// wait: where one thing ends the next begins.
-	start time.Time
+	start time.Duration // since epoch
 	now   time.Duration // since start, at the last reading
 
-	finished events.RetryFinished // what is told in the end; until then, that it did not return
+	// What is told in the end; until then, that it did not return.
+	attempts int
+	outcome  events.Outcome
+	why      events.Reason
+	err      error
 	returned bool
 }
 
+// epoch is what observed retries count time from: time.Since of it is half the price of
+// time.Now, and only differences matter.
+var epoch = time.Now() // never changed
+
 // readClock brings now up to date.
-func (r *observedRetry) readClock() { r.now = time.Since(r.start) }
+func (r *observedRetry) readClock() { r.now = time.Since(epoch) - r.start }
 
 func (r *observedRetry) tellFinished(ctx context.Context) {
 	r.stopTimer()
@@ -55,9 +64,15 @@ func (r *observedRetry) tellFinished(ctx context.Context) {
 	if !r.returned {
 		r.readClock()
 	}
-	r.finished.Duration = r.now
-	r.finished.Delay = r.waited
-	r.sink.RetryFinished(ctx, r.finished)
+	r.sink.RetryFinished(ctx, events.RetryFinished{
+		Header:   r.header,
+		Attempts: r.attempts,
+		Duration: r.now,
+		Delay:    r.waited,
+		Outcome:  r.outcome,
+		Reason:   r.why,
+		Err:      r.err,
+	})
 }
 
 func (r *observedRetry) run(ctx context.Context) error {
@@ -79,7 +94,7 @@ func (r *observedRetry) run(ctx context.Context) error {
 		if err != nil {
 			err = r.end(n, err)
 		}
-		r.finished.Outcome, r.finished.Reason, r.finished.Err = outcomeOf(r.reason), r.reason, err
+		r.outcome, r.why, r.err = outcomeOf(r.reason), r.reason, err
 		r.returned = true
 		return err
 	}
@@ -93,17 +108,22 @@ func (r *observedRetry) attempt(ctx context.Context, n int) (again bool, err err
 			ctx = derived
 		}
 	}
-	r.finished.Attempts = n
-	e := events.AttemptFinished{Header: r.header, Attempt: n}
+	r.attempts = n
 	began, ran, decided := r.now, false, false
 	defer func() {
 		if !decided && r.sink.AttemptFinished != nil { // the work, or RetryIf after it, panicked
 			if !ran {
 				r.readClock()
 			}
-			e.Duration, e.Outcome, e.Err = r.now-began, events.OutcomeFailure, err
-			e.Panicked, e.Decision = !ran, events.ReasonPanic
-			r.sink.AttemptFinished(ctx, e)
+			r.sink.AttemptFinished(ctx, events.AttemptFinished{
+				Header:   r.header,
+				Attempt:  n,
+				Duration: r.now - began,
+				Outcome:  events.OutcomeFailure,
+				Err:      err,
+				Panicked: !ran,
+				Decision: events.ReasonPanic,
+			})
 		}
 	}()
 	err = r.work.run(ctx, n)
@@ -112,8 +132,14 @@ func (r *observedRetry) attempt(ctx context.Context, n int) (again bool, err err
 	again = r.follow(n, err)
 	decided = true
 	if r.sink.AttemptFinished != nil {
-		e.Duration, e.Outcome, e.Err, e.Decision = r.now-began, attemptOutcome(err, r.reason), err, r.reason
-		r.sink.AttemptFinished(ctx, e)
+		r.sink.AttemptFinished(ctx, events.AttemptFinished{
+			Header:   r.header,
+			Attempt:  n,
+			Duration: r.now - began,
+			Outcome:  attemptOutcome(err, r.reason),
+			Err:      err,
+			Decision: r.reason,
+		})
 	}
 	return again, err
 }
@@ -131,7 +157,7 @@ func (r *observedRetry) follow(n int, err error) (again bool) {
 		r.reason = events.ReasonRetry
 		return true
 	}
-	r.finished.Outcome, r.finished.Reason = outcomeOf(r.reason), r.reason
+	r.outcome, r.why = outcomeOf(r.reason), r.reason
 	return false
 }
 
