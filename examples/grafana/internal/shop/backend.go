@@ -58,11 +58,10 @@ func (b *backend) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", overloadedFor)
 		http.Error(w, "overloaded", http.StatusServiceUnavailable)
 	case fault.Cut:
-		mark(r, "cut")
-		panic(http.ErrAbortHandler) // closes the connection, and is not logged
+		cut(r, "cut")
 	case fault.Hang:
 		<-r.Context().Done()
-		mark(r, "canceled")
+		cut(r, "canceled")
 	case fault.Slow:
 		late = present.Lateness()
 		fallthrough
@@ -77,14 +76,15 @@ func (b *backend) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// mark has the span of a request say that it was not answered, which its status code
-// cannot: there is none. It gets its name here, too, as nobody else would name it
+// cut ends a request without an answer: the connection is closed, and nothing logged.
+// It has the span of the request say so, and gives it the name that nobody else does
 // after a panic.
-func mark(r *http.Request, errorType string) {
+func cut(r *http.Request, errorType string) {
 	span := trace.SpanFromContext(r.Context())
 	span.SetName(r.Pattern)
 	span.SetStatus(codes.Error, "not answered")
 	span.SetAttributes(semconv.ErrorTypeKey.String(errorType))
+	panic(http.ErrAbortHandler)
 }
 
 // work takes the given time, or less if the client gives up.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -71,6 +72,7 @@ type waterfall struct {
 	Title   string // of the request
 	Outcome string // in a word or two, for people
 	Good    bool   // it is one that one likes
+	Retried string // which calls were tried how often
 	Waited  time.Duration
 	Rows    []row
 	Open    bool
@@ -107,9 +109,9 @@ func draw(t traces.Trace, open bool) waterfall {
 	}
 	switch {
 	case t.Saved && !t.Failed:
-		w.Outcome, w.Good = "saved by a retry", true
+		w.Outcome, w.Good = "saved", true
 	case t.Saved:
-		w.Outcome = "failed later"
+		w.Outcome = "saved, failed later"
 	default:
 		w.Outcome = "failed"
 	}
@@ -123,7 +125,14 @@ func (w *waterfall) row(s *traces.Span, depth int) row {
 	for _, e := range s.Events {
 		r.Events = append(r.Events, moment{e, e.Time.Sub(w.Trace.Start)})
 	}
-	operation := s.Attribute(traces.AttemptCount) != ""
+	attempts := s.Attribute(traces.AttemptCount)
+	operation := attempts != ""
+	if operation && attempts != "1" {
+		if w.Retried != "" {
+			w.Retried += " and "
+		}
+		w.Retried += fmt.Sprintf("%s tried %s times", s.Attribute("resilience.retry.name"), attempts)
+	}
 	for i, c := range s.Children {
 		if gap := s.Children[max(i-1, 0)].End(); operation && i > 0 && c.Start.After(gap) {
 			wait := w.bar(gap, c.Start.Sub(gap))
@@ -178,12 +187,12 @@ func say(s *traces.Span) string {
 		add("number %s", n)
 	}
 	if state := s.Attribute("resilience.circuit_breaker.state"); state != "" && state != "closed" {
-		add("circuit %s", words(state))
+		add("circuit %s", strings.ReplaceAll(state, "_", "-"))
 	}
 	if code := s.Attribute("http.response.status_code"); code != "" {
 		add("%s", code)
 	}
-	if kind := s.Attribute("error.type"); kind != "" && kind != s.Attribute("http.response.status_code") {
+	if kind := s.Attribute("error.type"); kind != "" && kind != s.Attribute("http.response.status_code") && kind != "circuit_open" {
 		add("%s", words(kind))
 	}
 	return text

@@ -43,7 +43,7 @@ func saved() traces.Trace {
 			Children:   []*traces.Span{server}}
 	}
 	operation := &traces.Span{Service: "order", Name: "retry payment", Kind: trace.SpanKindInternal, Start: at(0), Duration: 100 * time.Millisecond,
-		Attributes: []traces.Attribute{{Key: string(traces.AttemptCount), Value: "2"}, {Key: string(traces.RetryOutcome), Value: "success_after_retry"}},
+		Attributes: []traces.Attribute{{Key: "resilience.retry.name", Value: "payment"}, {Key: string(traces.AttemptCount), Value: "2"}, {Key: string(traces.RetryOutcome), Value: "success_after_retry"}},
 		Events:     []traces.Event{{Name: "resilience.retry.scheduled", Time: at(20), Attributes: []traces.Attribute{{Key: "resilience.retry.delay", Value: "0.06"}}}},
 		Children:   []*traces.Span{attempt("1", "500", 0, 20), attempt("2", "200", 80, 20)}}
 	return traces.Trace{ID: "4bf92f3577b34da6a3ce929d0e0e4736", Start: start, Duration: 100 * time.Millisecond, Spans: 6, Attempts: 2, Saved: true,
@@ -210,8 +210,8 @@ func TestWaterfall(t *testing.T) {
 	w := open(t, kept{saved()})
 	body, _ := w.get(t, "/traces", http.StatusOK)
 	body = strings.Join(strings.Fields(body), " ")
-	require.Contains(t, body, "saved by a retry")
-	require.Contains(t, body, "2 attempts, 100 ms, 60 ms of it waiting")
+	require.Contains(t, body, `<span class="pill good">saved</span>`)
+	require.Contains(t, body, "payment tried 2 times, 100 ms, 60 ms of it waiting")
 	inOrder(t, body,
 		">order</span> retry payment", "saved by attempt 2",
 		">order</span> attempt payment", "number 1", `<rect class="c1 fail" x="0.00%" width="20.00%"`,
