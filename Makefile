@@ -34,7 +34,7 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format vet lint race tidy bench microbench fuzz rules dashboards stack-test compose-test up down logs cover
+.PHONY: help demo shots test check format vet lint race tidy bench microbench fuzz rules dashboards stack-test compose-test up down logs cover
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,13 @@ help: ## Show this help
 demo: ## Run the demo for about a minute; ARGS=-h explains its flags
 	@go build -C examples/grafana -o "$(CURDIR)/bin/demo" .
 	@exec bin/demo $(ARGS)
+
+shots: ## Take the pictures of the README: the demo's pages during its outage; needs chromium
+	@go build -C examples/grafana -o "$(CURDIR)/bin/demo" .
+	@mkdir -p docs/images
+	@BREAKWATER_DEMO="$(CURDIR)/bin/demo" BREAKWATER_SHOTS="$(CURDIR)/docs/images" CI=true \
+		go test -C liveres/e2e -count=1 -run '^TestPicturesOfTheDemo$$' .
+	@ls -l docs/images
 
 test: ## Test every module, with the race detector where there is a C compiler
 	@race=-race; \

@@ -59,7 +59,7 @@ func (c Config) exportInterval() time.Duration {
 // watch begins to look. Without an error the caller must call close. Tell is given
 // what there is to say about it.
 func (c Config) watch(ctx context.Context, tell func(report.Note)) (_ *watch, err error) {
-	w := &watch{traces: traces.New(keptTraces), live: liveres.New(liveres.WithTraceID(traceID))}
+	w := &watch{traces: traces.New(keptTraces), live: liveres.New(liveres.WithTraceID(traceID), liveres.WithHistory(2*time.Minute))}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close(ctx))
