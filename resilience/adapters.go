@@ -51,7 +51,8 @@ var noSink events.Sink
 // silent reports whether s wants no event of a breaker.
 func silent(s *events.Sink) bool {
 	return s.BreakerCreated == nil && s.CallStarted == nil && s.CallFinished == nil && s.CallRejected == nil &&
-		s.StateChanged == nil && s.WindowRotated == nil && s.BreakerRetired == nil
+		s.StateChanged == nil && s.WindowRotated == nil && s.BreakerRetired == nil &&
+		s.BreakerReconfigured == nil
 }
 
 func loggerSink(l Logger) events.Sink {

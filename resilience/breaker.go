@@ -31,29 +31,21 @@ import (
 // released.
 type CircuitBreaker struct {
 	// Written by the constructor only, and read by every call.
-	name      string
-	id        uint64
-	sink      *events.Sink // never nil
-	classify  func(error) bool
-	base      time.Time     // the zero of the breaker's monotonic clock
-	slowAfter time.Duration // 0 when no call is slow
-	flights   *flights      // nil unless it matters whether calls are under way
-	plain     bool          // none of the next two, and no flights: closed, calls are plainCalls
-	slows     bool          // calls can be slow, so all are timed
-	observed  bool          // the sink wants to hear of calls, if it is enabled
-	retired   atomic.Bool   // set by Close, under mu
-	judgement judgement
+	name     string
+	id       uint64
+	sink     *events.Sink // never nil
+	base     time.Time    // the zero of the breaker's monotonic clock
+	flights  *flights     // nil unless it matters whether calls are under way
+	observed bool         // the sink wants to hear of calls, if it is enabled
+
+	retired atomic.Bool // set by Close, under mu
+
+	// rules is what the breaker decides by. Like phase it is stored under mu and loaded
+	// by anyone, and what it points to does not change.
+	rules atomic.Pointer[rules]
 
 	// phase is the present phase. It is stored under mu and loaded by anyone.
 	phase atomic.Pointer[phase]
-
-	// Written by the constructor only, and read when the state changes.
-	recovery    recovery
-	sleepWindow time.Duration
-	windowSize  time.Duration
-	bucketCount int
-
-	sinkPanics atomic.Uint64
 
 	// Guarded by mu. What most breakers never need is behind a pointer and nil until
 	// it is needed. Who changes or reads the state under mu also reads the clock
@@ -63,6 +55,8 @@ type CircuitBreaker struct {
 	past   *past       // the phases before the present one
 	outbox *outbox     // who listens, and what is to be told
 	timer  *time.Timer // ends the sleep window or the oldest probe
+
+	reopened int // recoveries that failed since the breaker was closed
 }
 
 // NewCircuitBreaker returns a closed breaker. A nil config means all defaults. It
@@ -80,32 +74,20 @@ func NewCircuitBreaker(config *CircuitBreakerConfig) *CircuitBreaker {
 func newBreaker(config *CircuitBreakerConfig, flights *flights) *CircuitBreaker {
 	c := config.withDefaults()
 	b := &CircuitBreaker{
-		name:      c.Name,
-		id:        lastID.Add(1),
-		sink:      c.sink(),
-		classify:  c.ErrorClassifier,
-		flights:   flights,
-		base:      time.Now(),
-		slowAfter: c.SlowCallDuration,
-		judgement: judgement{
-			volume:     uint64(c.VolumeThreshold),
-			errorRatio: c.ErrorThreshold,
-			slowRatio:  c.SlowCallThreshold,
-		},
-		recovery:    newRecovery(c.HalfOpenRequests, c.SuccessThreshold, c.ProbeTimeout),
-		sleepWindow: c.SleepWindow,
-		windowSize:  c.WindowSize,
-		bucketCount: c.BucketCount,
+		name:    c.Name,
+		id:      lastID.Add(1),
+		sink:    c.sink(),
+		flights: flights,
+		base:    time.Now(),
 	}
-	b.slows = b.slowAfter > 0
+	b.rules.Store(newRules(&c))
 	b.observed = b.sink.CallStarted != nil || b.sink.CallFinished != nil
-	b.plain = !b.slows && !b.observed && flights == nil
 	b.phase.Store(b.newPhase(StateClosed, false, b.base, 0, 1))
 	if created := b.sink.BreakerCreated; created != nil {
 		created(context.Background(), events.BreakerCreated{
 			Header:     b.header(),
 			Time:       b.base,
-			Thresholds: c.thresholds(),
+			Thresholds: b.rules.Load().thresholds(),
 			Snapshot:   b.snapshot,
 		})
 	}
@@ -194,7 +176,7 @@ func (p Permit) Done(err error) {
 type call struct {
 	b     *CircuitBreaker
 	phase *phase          // that admitted it
-	probe *probe          // nil unless that is half-open
+	probe *probe          // nil if that is closed; &wouldReject if the call runs in shadow mode only
 	ctx   context.Context // for the work and for its events
 	start time.Duration   // on the breaker's clock, if timed
 	timed bool            // somebody wants to know how long it takes
@@ -211,13 +193,18 @@ func (b *CircuitBreaker) admit(ctx context.Context, c *call) error {
 		}
 	}
 	switch {
-	case b.plain:
+	case b.isPlain(b.rules.Load()):
 	case c.probe == nil && b.flights == nil:
 		c.observe()
 	default:
 		c.observeGuarded()
 	}
 	return nil
+}
+
+// isPlain reports whether nobody wants to know of a call but what it comes to.
+func (b *CircuitBreaker) isPlain(r *rules) bool {
+	return !r.slows() && !b.observed && b.flights == nil
 }
 
 // listens reports whether the sink wants to hear of a call that begins now.
@@ -230,11 +217,11 @@ func (b *CircuitBreaker) listens(ctx context.Context) bool {
 func (c *call) observe() {
 	b := c.b
 	c.told = b.observed && b.listens(c.ctx)
-	if c.timed = c.told || b.slows; c.timed {
+	if c.timed = c.told || b.rules.Load().slows(); c.timed {
 		c.start = time.Since(b.base)
 	}
 	if c.told && b.sink.CallStarted != nil {
-		e := events.CallStarted{Header: b.header(), State: c.phase.state}
+		e := events.CallStarted{Header: b.header(), State: c.phase.state, WouldReject: c.probe == &wouldReject}
 		if ctx := b.sink.CallStarted(c.ctx, e); ctx != nil {
 			c.ctx = ctx
 		}
@@ -252,7 +239,7 @@ func (c *call) observeGuarded() {
 		if begun {
 			return
 		}
-		if c.probe != nil {
+		if c.probe != nil && c.probe != &wouldReject {
 			c.b.mu.Lock()
 			c.phase.probes.settle(c.probe, events.OutcomeIgnored)
 			c.b.mu.Unlock()
@@ -285,7 +272,7 @@ func (c *call) abandon() {
 
 // outcome says what a call came to that returned err.
 func (b *CircuitBreaker) outcome(ctx context.Context, err error) events.Outcome {
-	if gaveUp(ctx, err) || !isPlain(err) && isIgnored(err) || !b.classify(err) {
+	if gaveUp(ctx, err) || !isPlain(err) && isIgnored(err) || !b.rules.Load().classify(err) {
 		return events.OutcomeIgnored
 	}
 	return events.OutcomeFailure
@@ -300,11 +287,19 @@ func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 	if c.timed {
 		now = time.Since(b.base)
 	}
-	slow := b.slows && now-c.start >= b.slowAfter && outcome != events.OutcomeIgnored
+	slow := false
+	if c.timed && outcome != events.OutcomeIgnored {
+		r := b.rules.Load() // those of the end decide
+		slow = r.slows() && now-c.start >= r.slowAfter
+	}
 
 	var rotated *marks
 	var changed, stale bool
-	if c.probe != nil {
+	if c.probe == &wouldReject {
+		p.count(outcome, slow)
+		p.turned.wouldReject.Add(1)
+		stale = b.late(p)
+	} else if c.probe != nil {
 		changed, stale = b.settleProbe(c, outcome, slow)
 	} else {
 		rotated, changed, stale = b.settleClosed(c.ctx, p, outcome, slow, now)
@@ -330,6 +325,8 @@ func (c *call) finished(outcome events.Outcome, now time.Duration, err error, pa
 		Err:      err,
 		Panicked: panicked,
 		Stale:    stale,
+
+		WouldReject: c.probe == &wouldReject,
 	}
 }
 
@@ -406,13 +403,14 @@ func (b *CircuitBreaker) judge(ctx context.Context, p *phase, m *marks) (changed
 		return false
 	}
 	counts := p.window.tally().since(m.oldest)
-	if counts.Volume() < b.judgement.volume {
+	j := &b.rules.Load().judgement // m was loaded before: see Reconfigure
+	if counts.Volume() < j.volume {
 		return false
 	}
-	if b.judgement.of(counts) != "" {
+	if j.of(counts) != "" {
 		return b.open(ctx, p)
 	}
-	failures, slow := b.judgement.fine(counts.Volume())
+	failures, slow := j.fine(counts.Volume())
 	m.fine.failure.Store(m.oldest.failure + failures)
 	m.fine.slow.Store(m.oldest.slow + slow)
 	return false
@@ -427,7 +425,7 @@ func (b *CircuitBreaker) open(ctx context.Context, p *phase) (changed bool) {
 	if b.phase.Load() != p {
 		return false
 	}
-	reason := b.judgement.of(p.window.countsAt(at.Sub(b.base)))
+	reason := b.rules.Load().judgement.of(p.window.countsAt(at.Sub(b.base)))
 	if reason == "" {
 		return false
 	}
@@ -446,7 +444,7 @@ func (b *CircuitBreaker) admitProbe(c *call) error {
 			return nil
 		case StateOpen:
 			if !p.near.Load() || time.Since(b.base) < p.until {
-				return b.reject(c.ctx, p)
+				return b.reject(c, p)
 			}
 			b.endSleep(c.ctx, p) // a call was earlier than the timer
 			b.deliver()
@@ -457,7 +455,7 @@ func (b *CircuitBreaker) admitProbe(c *call) error {
 				continue
 			}
 			if probe == nil {
-				return b.reject(c.ctx, p)
+				return b.reject(c, p)
 			}
 			c.probe = probe
 			return nil
@@ -474,9 +472,10 @@ func (b *CircuitBreaker) takeProbe(ctx context.Context, p *phase) (taken *probe,
 	if b.phase.Load() != p || b.expireProbes(ctx, p, at) {
 		return nil, true
 	}
-	taken = p.probes.admit(b.recovery, at.Sub(b.base))
+	r := &b.rules.Load().recovery
+	taken = p.probes.admit(*r, at.Sub(b.base))
 	if taken != nil && len(p.probes.out) == 1 {
-		b.wakeAfter(b.recovery.timeout, p)
+		b.wakeAfter(r.timeout, p)
 	}
 	return taken, false
 }
@@ -524,14 +523,14 @@ func (p *phase) count(outcome events.Outcome, slow bool) {
 // expireProbes fails the probes of p that are overdue and reports whether that
 // ended the phase. It requires mu.
 func (b *CircuitBreaker) expireProbes(ctx context.Context, p *phase, at time.Time) (changed bool) {
-	return p.probes.expire(b.recovery, at.Sub(b.base)) &&
+	return p.probes.expire(b.rules.Load().recovery, at.Sub(b.base)) &&
 		b.conclude(ctx, p, at, events.ReasonProbeTimeout)
 }
 
 // conclude ends the half-open phase p if its verdict is certain, and reports
 // whether it is. Failed is the reason to give if it opens. It requires mu.
 func (b *CircuitBreaker) conclude(ctx context.Context, p *phase, at time.Time, failed events.Reason) (changed bool) {
-	state, certain := p.probes.verdict(b.recovery)
+	state, certain := p.probes.verdict(b.rules.Load().recovery)
 	if !certain {
 		return false
 	}
@@ -543,9 +542,15 @@ func (b *CircuitBreaker) conclude(ctx context.Context, p *phase, at time.Time, f
 	return true
 }
 
-// reject counts and tells of a call that p does not admit.
-func (b *CircuitBreaker) reject(ctx context.Context, p *phase) error {
-	p.rejected.Add(1)
+// reject counts and tells of a call that p does not admit. In shadow mode it only marks
+// the call, which runs then.
+func (b *CircuitBreaker) reject(c *call, p *phase) error {
+	if b.rules.Load().shadow && !p.forced {
+		c.probe = &wouldReject
+		return nil
+	}
+	ctx := c.ctx
+	p.turned.rejected.Add(1)
 	b.late(p)
 	if b.sink.CallRejected != nil && b.listens(ctx) {
 		e := events.CallRejected{Header: b.header(), State: p.state, Forced: p.forced}
@@ -554,8 +559,12 @@ func (b *CircuitBreaker) reject(ctx context.Context, p *phase) error {
 		}
 		b.sink.CallRejected(ctx, e)
 	}
-	return p.rejection
+	return &p.turned.err
 }
+
+// wouldReject is the probe of every call that runs although the breaker, which is in
+// shadow mode, would have rejected it. Nothing is ever written to it.
+var wouldReject probe
 
 // wake is what the timer does: it ends the sleep window or the oldest probe of p.
 // It runs on the timer's goroutine, where no caller can receive a panic.
@@ -576,7 +585,7 @@ func (b *CircuitBreaker) wake(p *phase) {
 		b.mu.Lock()
 		at := time.Now()
 		if b.phase.Load() == p && !b.expireProbes(ctx, p, at) && len(p.probes.out) > 0 {
-			b.wakeAfter(p.probes.out[0].since+b.recovery.timeout-at.Sub(b.base), p)
+			b.wakeAfter(p.probes.out[0].since+b.rules.Load().recovery.timeout-at.Sub(b.base), p)
 		}
 		b.mu.Unlock()
 	}
@@ -617,6 +626,12 @@ func (b *CircuitBreaker) stopTimer() {
 func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitState, forced bool, reason events.Reason) {
 	old := b.phase.Load()
 	now := at.Sub(b.base)
+	switch {
+	case state == StateClosed:
+		b.reopened = 0
+	case state == StateOpen && !forced && old.state == StateHalfOpen:
+		b.reopened++
+	}
 	next := b.newPhase(state, forced, at, now, old.generation+1)
 	e := events.StateChanged{
 		Header:     b.header(),
@@ -625,19 +640,20 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 		FromForced: old.forced,
 		To:         state,
 		Forced:     forced,
+		Shadow:     b.rules.Load().shadow,
 		Reason:     reason,
 		Generation: next.generation,
 		Counts:     old.deciding(now),
 		Elapsed:    now - old.since,
 	}
 	b.phase.Store(next)
-	b.history().end(old, at, now)
+	b.history().end(old, b.status(old), at, now)
 	b.fold(old)
 	old.window.cool() // takes the window's mu under b.mu, which nobody does the other way round
 	b.stopTimer()
 	if next.until != never {
 		e.RetryAfter = next.until - now
-		rest := e.RetryAfter - approach(b.sleepWindow)
+		rest := e.RetryAfter - approach(e.RetryAfter)
 		if rest == 0 { // near from the beginning
 			next.near.Store(true)
 			rest = e.RetryAfter
@@ -651,6 +667,7 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 
 // newPhase returns a phase that begins at the given time, now on the breaker's clock.
 func (b *CircuitBreaker) newPhase(state CircuitState, forced bool, at time.Time, now time.Duration, generation uint64) *phase {
+	r := b.rules.Load()
 	p := &phase{
 		state:      state,
 		forced:     forced,
@@ -661,21 +678,21 @@ func (b *CircuitBreaker) newPhase(state CircuitState, forced bool, at time.Time,
 		until:      never,
 	}
 	if state == StateClosed {
-		p.plain = b.plain
+		p.plain.Store(b.isPlain(r))
 		// Rotations are told by calls, not by a timer; a closed breaker sets no timer.
 		heats := b.sink.WindowRotated == nil && !b.retired.Load()
-		p.window.init(b.base, now, b.windowSize, b.bucketCount, heats, b.slows)
+		p.window.init(b.base, now, r.windowSize, int(r.bucketCount), heats, r.slows())
 		return p
 	}
-	rejection := &RejectedError{Name: b.name, State: state, Forced: forced, Since: at}
+	p.turned = &turnedAway{err: RejectedError{Name: b.name, State: state, Forced: forced, Since: at}}
 	if state == StateOpen && !forced {
-		p.until = now + b.sleepWindow
-		rejection.Until = at.Add(b.sleepWindow)
+		sleep := r.sleepAfter(b.reopened)
+		p.until = now + sleep
+		p.turned.err.Until = at.Add(sleep)
 	}
 	if state == StateHalfOpen {
 		p.probes = new(probes)
 	}
-	p.rejection = rejection
 	return p
 }
 

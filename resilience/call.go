@@ -20,7 +20,7 @@ func (b *CircuitBreaker) Execute(ctx context.Context, fn func() error) error {
 		return err
 	}
 	p := b.phase.Load()
-	if !p.plain {
+	if !p.plain.Load() {
 		return b.run(ctx, fn, nil)
 	}
 	c := plainCall{b: b, phase: p, ctx: ctx}
@@ -40,7 +40,7 @@ func (b *CircuitBreaker) Run(ctx context.Context, fn func(context.Context) error
 		return err
 	}
 	p := b.phase.Load()
-	if !p.plain {
+	if !p.plain.Load() {
 		return b.run(ctx, nil, fn)
 	}
 	c := plainCall{b: b, phase: p, ctx: ctx}

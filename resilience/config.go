@@ -57,6 +57,30 @@ type CircuitBreakerConfig struct {
 	// its panic counts as a failure and is the caller's.
 	ErrorClassifier func(error) bool
 
+	// SleepWindowFactor, if it is set, is what the sleep window is multiplied by after
+	// each half-open period that did not close the breaker, at least 1, so that what
+	// stays broken is asked ever more seldom. Recovery, and Reset, take it back to
+	// SleepWindow. Zero means that it stays as it is.
+	SleepWindowFactor float64
+
+	// MaxSleepWindow is the longest that the sleep window grows to, at least
+	// SleepWindow. Zero means ten times SleepWindow. It needs SleepWindowFactor.
+	MaxSleepWindow time.Duration
+
+	// SleepWindowJitter is the share of each sleep window, in [0,1], that is left to
+	// chance: it is shorter by up to that much, so that breakers that opened together do
+	// not all send their probes together. Zero means none. [RejectedError.Until] and
+	// the events tell how long it really is.
+	SleepWindowJitter float64
+
+	// Shadow makes the breaker decide, tell of its decisions and reject nothing, to see
+	// what it would do before it does it. Calls that it would have rejected run, and
+	// what they come to influences nothing: while it is open nothing is judged, and
+	// half-open as many calls are probes as would be let through. So its state moves as
+	// if it had rejected them. Events and telemetry tell these calls, and the states of
+	// shadow mode, from real ones. ForceOpen rejects calls in shadow mode as well.
+	Shadow bool
+
 	// Logger is told of state changes. Nil means nobody is. See [Logger].
 	Logger Logger
 
@@ -117,6 +141,9 @@ func (c *CircuitBreakerConfig) withDefaults() CircuitBreakerConfig {
 	setDefault(&d.WindowSize, 60*time.Second)
 	setDefault(&d.BucketCount, 10)
 	setDefault(&d.ProbeTimeout, d.SleepWindow)
+	if d.SleepWindowFactor != 0 {
+		setDefault(&d.MaxSleepWindow, min(d.SleepWindow, maxDuration/10)*10)
+	}
 	if d.ErrorClassifier == nil {
 		d.ErrorClassifier = DefaultErrorClassifier
 	}
@@ -144,6 +171,20 @@ func (c *CircuitBreakerConfig) Validate() error {
 	v.count("BucketCount", d.BucketCount, maxBuckets)
 	v.buckets("WindowSize", d.WindowSize, d.BucketCount)
 	v.duration("ProbeTimeout", d.ProbeTimeout)
+	if f := d.SleepWindowFactor; !validFactor(f) {
+		v.refuse("SleepWindowFactor", f, "a finite number of at least 1, or 0 for no growth")
+	}
+	switch most := d.MaxSleepWindow; {
+	case most != 0 && d.SleepWindowFactor == 0:
+		v.refuse("SleepWindowFactor", d.SleepWindowFactor, "at least 1 when MaxSleepWindow is set")
+	case most != 0 && most < d.SleepWindow:
+		v.refuse("MaxSleepWindow", most, "at least SleepWindow, which is "+d.SleepWindow.String())
+	case most > maxDuration:
+		v.refuse("MaxSleepWindow", most, longestSentence)
+	}
+	if j := d.SleepWindowJitter; !(j >= 0 && j <= 1) {
+		v.refuse("SleepWindowJitter", j, "a ratio from 0 to 1")
+	}
 	v.optional("SlowCallDuration", d.SlowCallDuration)
 	switch t := d.SlowCallThreshold; {
 	case !(t >= 0 && t <= 1):
@@ -154,22 +195,6 @@ func (c *CircuitBreakerConfig) Validate() error {
 		v.refuse("SlowCallDuration", d.SlowCallDuration, "a positive duration when SlowCallThreshold is set")
 	}
 	return v.error("CircuitBreakerConfig")
-}
-
-// thresholds returns what the breaker decides by, as events report it.
-func (c *CircuitBreakerConfig) thresholds() events.Thresholds {
-	return events.Thresholds{
-		ErrorThreshold:    c.ErrorThreshold,
-		VolumeThreshold:   c.VolumeThreshold,
-		SlowCallThreshold: c.SlowCallThreshold,
-		SlowCallDuration:  c.SlowCallDuration,
-		SleepWindow:       c.SleepWindow,
-		HalfOpenRequests:  c.HalfOpenRequests,
-		SuccessThreshold:  c.SuccessThreshold,
-		ProbeTimeout:      c.ProbeTimeout,
-		WindowSize:        c.WindowSize,
-		BucketCount:       c.BucketCount,
-	}
 }
 
 // validation keeps the first complaint about a configuration.

@@ -15,6 +15,8 @@ type fact struct {
 	ctx     context.Context // of the call that caused it
 	changed events.StateChanged
 	retired *events.BreakerRetired // if set, that is the fact
+
+	reconfigured *events.BreakerReconfigured // the same
 }
 
 // listener is one registration of OnStateChange. Its identity is its address, since
@@ -28,6 +30,7 @@ type outbox struct {
 	listeners  []*listener // replaced, never changed, so that a delivery can hold it
 	facts      []fact      // committed, not yet delivered
 	delivering bool        // somebody delivers facts, and will deliver those added
+	sinkPanics uint64      // on timers
 }
 
 // mail returns the outbox. It requires mu.
@@ -76,7 +79,9 @@ func (b *CircuitBreaker) deliverFromTimer() {
 	b.takeTurn(func(f fact, listeners []*listener) {
 		defer func() {
 			if v := recover(); v != nil {
-				b.sinkPanics.Add(1)
+				b.mu.Lock()
+				b.outbox.sinkPanics++
+				b.mu.Unlock()
 				slog.Default().Error("resilience: a sink panicked on a timer's goroutine",
 					"breaker", b.name, "panic", v, "stack", string(debug.Stack()))
 			}
@@ -125,6 +130,12 @@ func (b *CircuitBreaker) drain(out *outbox, tell func(fact, []*listener)) {
 }
 
 func (b *CircuitBreaker) tell(f fact, listeners []*listener) {
+	if f.reconfigured != nil {
+		if b.sink.BreakerReconfigured != nil {
+			b.sink.BreakerReconfigured(f.ctx, *f.reconfigured)
+		}
+		return
+	}
 	if f.retired != nil {
 		if b.sink.BreakerRetired != nil {
 			b.sink.BreakerRetired(f.ctx, *f.retired)

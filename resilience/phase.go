@@ -29,23 +29,29 @@ const (
 type phase struct {
 	state      CircuitState
 	forced     bool
-	judged     bool // closed and not forced: outcomes can open the breaker
-	plain      bool // closed, and all that its calls need is to be counted
+	judged     bool        // closed and not forced: outcomes can open the breaker
+	plain      atomic.Bool // closed, and all that its calls need is to be counted; Reconfigure may change it
 	generation uint64
 	began      time.Time     // wall clock, for people
 	since      time.Duration // the same on the breaker's monotonic clock
 	until      time.Duration // when the sleep window ends; never if the phase has none
 	near       atomic.Bool   // that end is near or past; false if there is none
-	rejection  error         // *RejectedError, one for the whole phase; nil when closed
+	turned     *turnedAway   // nil when closed
 
 	// window holds the counters of successes, failures and slow calls in every
 	// state; only a closed phase rotates it.
-	window            SlidingWindow
-	ignored, rejected atomic.Uint64
+	window  SlidingWindow
+	ignored atomic.Uint64
 
 	// Guarded by the breaker's mu.
 	probes *probes        // nil unless half-open
 	folded *events.Counts // what of the counters is in past.totals; nil until the phase is over
+}
+
+// turnedAway is about calls that a phase does not admit.
+type turnedAway struct {
+	err                   RejectedError // one for the whole phase
+	rejected, wouldReject atomic.Uint64
 }
 
 // never is a time that does not come: later than any configuration can reach.
@@ -63,27 +69,39 @@ func approach(sleepWindow time.Duration) time.Duration {
 // counts returns every outcome that was reported to p so far.
 func (p *phase) counts() events.Counts {
 	t := p.window.tally()
-	return events.Counts{
-		Success:  t.success,
-		Failure:  t.failure,
-		Slow:     t.slow,
-		Ignored:  p.ignored.Load(),
-		Rejected: p.rejected.Load(),
+	c := events.Counts{Success: t.success, Failure: t.failure, Slow: t.slow, Ignored: p.ignored.Load()}
+	if p.turned != nil {
+		c.Rejected, c.WouldReject = p.turned.rejected.Load(), p.turned.wouldReject.Load()
 	}
+	return c
 }
 
-func (p *phase) status() events.Status { return events.StatusOf(p.state, p.forced) }
+// status returns the status of b in p. It requires b's mu.
+func (b *CircuitBreaker) status(p *phase) events.Status {
+	s := events.StatusOf(p.state, p.forced)
+	if b.rules.Load().shadow {
+		return s.Shadowed()
+	}
+	return s
+}
 
 // past is what remains of the phases that are over.
 type past struct {
 	totals     events.Counts // of their calls, those that came late included
 	spent      [events.StatusCount]time.Duration
-	lastClosed time.Time // when the latest closed one ended
+	lastClosed time.Time     // when the latest closed one ended
+	spentUntil time.Duration // what of the present one is in spent, if that is after it began
+}
+
+// spend adds the time of p up to now, on the breaker's clock, in which it had status s.
+func (h *past) spend(p *phase, s events.Status, now time.Duration) {
+	h.spent[s] += now - max(p.since, h.spentUntil)
+	h.spentUntil = now
 }
 
 // end adds the time of a phase that ends: at on the wall clock, now on the breaker's.
-func (h *past) end(p *phase, at time.Time, now time.Duration) {
-	h.spent[p.status()] += now - p.since
+func (h *past) end(p *phase, s events.Status, at time.Time, now time.Duration) {
+	h.spend(p, s, now)
 	if p.state == StateClosed {
 		h.lastClosed = at
 	}
@@ -96,6 +114,8 @@ func add(a, b events.Counts) events.Counts {
 		Ignored:  a.Ignored + b.Ignored,
 		Rejected: a.Rejected + b.Rejected,
 		Slow:     a.Slow + b.Slow,
+
+		WouldReject: a.WouldReject + b.WouldReject,
 	}
 }
 
@@ -106,6 +126,8 @@ func subtract(a, b events.Counts) events.Counts {
 		Ignored:  a.Ignored - b.Ignored,
 		Rejected: a.Rejected - b.Rejected,
 		Slow:     a.Slow - b.Slow,
+
+		WouldReject: a.WouldReject - b.WouldReject,
 	}
 }
 

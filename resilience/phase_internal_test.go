@@ -210,7 +210,7 @@ func TestALateTimerEndsTheSleepWindow(t *testing.T) {
 			p := b.phase.Load()
 			require.Equal(t, StateOpen, p.state)
 			b.timer.Stop()
-			time.Sleep(p.until - approach(b.sleepWindow) + late)
+			time.Sleep(p.until - approach(b.rules.Load().sleepWindow) + late)
 			b.wake(p) // what the timer would have done in time
 			synctest.Wait()
 			if wait := p.until - time.Since(b.base); wait > 0 {

@@ -48,6 +48,7 @@ func (b *CircuitBreaker) snapshot() events.Snapshot {
 	at := time.Now() // see mu
 	now := at.Sub(b.base)
 	p := b.phase.Load()
+	r := b.rules.Load()
 	var before past
 	if b.past != nil {
 		before = *b.past
@@ -56,18 +57,21 @@ func (b *CircuitBreaker) snapshot() events.Snapshot {
 		Time:       at,
 		State:      p.state,
 		Forced:     p.forced,
+		Shadow:     r.shadow,
 		Since:      p.began,
 		Generation: p.generation,
 		TimeIn:     before.spent,
 		LastClosed: before.lastClosed,
 		Totals:     add(before.totals, p.counts()),
 		Window:     p.deciding(now),
-		SinkPanics: b.sinkPanics.Load(),
 	}
-	s.TimeIn[p.status()] += now - p.since
+	if b.outbox != nil {
+		s.SinkPanics = b.outbox.sinkPanics
+	}
+	s.TimeIn[b.status(p)] += now - max(p.since, before.spentUntil)
 	if p.state == StateClosed {
 		s.LastClosed = at
-		s.Judged = p.judged && s.Window.Volume() >= b.judgement.volume
+		s.Judged = p.judged && s.Window.Volume() >= r.judgement.volume
 	}
 	if p.state == StateHalfOpen {
 		s.ProbesInFlight = len(p.probes.out)

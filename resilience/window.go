@@ -37,7 +37,7 @@ type SlidingWindow struct {
 	// once; nil until then.
 	stripes atomic.Pointer[stripes]
 
-	span time.Duration // of one bucket
+	span time.Duration // of one bucket; guarded by mu, and whoever reads it without keeps reshape away
 	base time.Time     // what time offsets count from; has a monotonic reading
 
 	// mu makes one of the calls that reach a new bucket rotate and the others wait,
@@ -279,4 +279,58 @@ func (t tally) since(earlier tally) events.Counts {
 	c := events.Counts{Success: t.success - earlier.success, Failure: t.failure - earlier.failure}
 	c.Slow = min(t.slow-earlier.slow, c.Volume())
 	return c
+}
+
+// reshape gives the window another size and number of buckets, and publishes new marks
+// even if they are the same, so that what was remembered under the old ones is
+// forgotten. Only its breaker calls it, under the breaker's mu, which keeps away those
+// that read span without w.mu.
+//
+// The counters stay, so that no record is lost that races with it: all that changes is
+// where they are said to have stood when each bucket began. The newest bucket begins
+// now. Of an older one that is known only for the beginnings of the old buckets; the
+// latest that is not after its own is taken. So what was recorded stays in the window
+// for the new size at least, and for one old bucket longer at most, except that what
+// has left the old window does not come back.
+func (w *SlidingWindow) reshape(at, size time.Duration, buckets int, slows bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m, now := w.marks.Load(), w.tally()
+	slows = slows || w.slows // the counter does not go back to zero
+	n := time.Duration(buckets)
+	span := (size + n - 1) / n
+	if span == w.span && buckets == m.buckets() && slows == w.slows {
+		same := m.with(m.hot, m.end)
+		same.heatAtSuccess, same.heatAtFailure = m.heatAtSuccess, m.heatAtFailure
+		w.publish(same)
+		return
+	}
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+	left := int64(0) // buckets of m that have left the window by now
+	if at >= m.end {
+		left = m.passed(at, w.span)
+	}
+	// stood returns where the counters stood at a time that is before the present one.
+	stood := func(t time.Duration) tally {
+		if t >= m.end && !m.hot {
+			return now // nobody has recorded since: the next record would have rotated
+		}
+		back := max(0, m.end-1-t) / w.span // buckets between that of t and the newest
+		r := m.after(max(left, int64(m.buckets()-1)-int64(back)), now)
+		if !m.slows {
+			r.slow = now.slow
+		}
+		return r
+	}
+	w.slows = slows
+	next := w.next(at+span, now, buckets)
+	for i := range buckets - 1 {
+		next.set(i, stood(at-time.Duration(buckets-1-i)*span))
+	}
+	next.set(buckets-1, now)
+	w.span = span
+	w.publish(next)
 }
