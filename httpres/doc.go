@@ -50,5 +50,6 @@
 // The context of each attempt tells its number; see [resilience.AttemptFromContext].
 // There are two places for an instrumented transport such as that of otelhttp. As Base,
 // inside the Transport, it makes a span for each attempt. Around the Transport it makes
-// one for all of them.
+// one for all of them. ResendCount of package otelres, as the innermost, sets
+// http.request.resend_count on the span of the request in both orders.
 package httpres

@@ -41,6 +41,7 @@ func (t *Telemetry) untraced(ctx context.Context) context.Context {
 }
 
 func (t *Telemetry) start(ctx context.Context, name string, attrs ...attribute.KeyValue) context.Context {
+	ctx = t.around(ctx)
 	ctx, span := t.tracer.Start(ctx, exportable(name),
 		trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(t.with(attrs...)...))
 	return t.keep(ctx, span)

@@ -99,6 +99,8 @@ All are of kind internal. The operation's and the attempt's spans are for ` + "`
 	b.WriteString(`
 A panic, or the end of the goroutine by runtime.Goexit, ends the spans with status Error and error.type ` + "`" + errorTypePanic + "`" + `.
 
+` + "`ResendCount`" + ` sets ` + "`http.request.resend_count`" + `, the number of the attempt less one, on the span that others made of an HTTP request, if that is not the first attempt.
+
 ## Events
 
 On the operation's span, or else the current one, and as log records with that name as event name and the ids of trace and span.
