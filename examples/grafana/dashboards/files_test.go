@@ -49,6 +49,7 @@ func TestFilesAreCurrent(t *testing.T) {
 type (
 	board struct {
 		file          string
+		top, all      []panel // without and with those in collapsed rows
 		Title, UID    string
 		Description   string
 		SchemaVersion int
@@ -82,6 +83,8 @@ type (
 		Datasource               source
 		GridPos                  struct{ X, Y, W, H int }
 		MaxDataPoints            int
+		Collapsed                bool
+		Panels                   []panel
 		Targets                  []target
 		FieldConfig              struct {
 			Defaults  field
@@ -127,6 +130,14 @@ func all(t *testing.T) []board {
 		b := board{file: file}
 		require.NoError(t, json.Unmarshal(text, &b), file)
 		require.NotEmpty(t, b.Panels, file)
+		for _, p := range b.Panels {
+			b.top = append(b.top, p)
+			if p.Collapsed {
+				require.NotEmpty(t, p.Panels, p.Title)
+			}
+			b.all = append(append(b.all, p), p.Panels...)
+		}
+		b.Panels = b.all
 		found = append(found, b)
 	}
 	return found
@@ -233,23 +244,35 @@ func links(t *testing.T, p panel) []link {
 // other.
 func TestPanelsHaveTheirPlace(t *testing.T) {
 	for _, b := range all(t) {
-		taken := make(map[[2]int]string)
-		height := 0
-		for _, p := range b.Panels {
-			g := p.GridPos
-			require.Positive(t, g.H, p.Title)
-			require.Positive(t, g.W, p.Title)
-			require.LessOrEqual(t, g.X+g.W, 24, "%s: %s is beyond the edge", b.file, p.Title)
-			for x := g.X; x < g.X+g.W; x++ {
-				for y := g.Y; y < g.Y+g.H; y++ {
-					require.Empty(t, taken[[2]int{x, y}], "%s: %s lies on another panel", b.file, p.Title)
-					taken[[2]int{x, y}] = p.Title
-				}
+		filled(t, b.file, 0, b.top)
+		for _, row := range b.top {
+			if row.Collapsed {
+				filled(t, b.file+": "+row.Title, row.GridPos.Y+1, row.Panels)
 			}
-			height = max(height, g.Y+g.H)
 		}
-		require.Len(t, taken, 24*height, "%s has a gap", b.file)
 	}
+}
+
+// filled fails unless panels fill the width from a height downwards.
+func filled(t *testing.T, where string, from int, panels []panel) {
+	t.Helper()
+	taken := make(map[[2]int]string)
+	height := from
+	for _, p := range panels {
+		g := p.GridPos
+		require.Positive(t, g.H, p.Title)
+		require.Positive(t, g.W, p.Title)
+		require.GreaterOrEqual(t, g.Y, from, p.Title)
+		require.LessOrEqual(t, g.X+g.W, 24, "%s: %s is beyond the edge", where, p.Title)
+		for x := g.X; x < g.X+g.W; x++ {
+			for y := g.Y; y < g.Y+g.H; y++ {
+				require.Empty(t, taken[[2]int{x, y}], "%s: %s lies on another panel", where, p.Title)
+				taken[[2]int{x, y}] = p.Title
+			}
+		}
+		height = max(height, g.Y+g.H)
+	}
+	require.Len(t, taken, 24*(height-from), "%s has a gap", where)
 }
 
 // Whoever looks at a panel for the first time finds out what it shows.
@@ -436,6 +459,7 @@ func TestQueriesAreFiltered(t *testing.T) {
 				case p.Title == "Events not reported as they should be": // of all circuits and retries
 				case b.file == "circuits.json" && strings.HasPrefix(name, "resilience_circuit_breaker_"):
 					require.Equal(t, "C", matchers["resilience_circuit_breaker_name"], q.Expr)
+				case strings.HasPrefix(name, "resilience_retry_budget_"): // which several retries may share
 				case b.file == "retries.json" && strings.HasPrefix(name, "resilience_retry_"):
 					require.Equal(t, "R", matchers["resilience_retry_name"], q.Expr)
 				}

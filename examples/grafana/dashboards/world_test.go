@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,11 +39,26 @@ const exports = 5 * time.Second
 // length is how long the demo takes here.
 const length = 6 * time.Minute
 
+// native has histograms without buckets of their own.
+var native = sdk.NewView(sdk.Instrument{Kind: sdk.InstrumentKindHistogram},
+	sdk.Stream{Aggregation: sdk.AggregationBase2ExponentialHistogram{MaxSize: 160, MaxScale: 20}})
+
+// pace is what distinguishes the world of the tests from that of the pictures.
+type pace struct {
+	exports time.Duration
+	script  script.Script
+	length  time.Duration // of the script
+	rate    float64       // of orders a second, in each instance
+	views   []sdk.View    // of the service with histograms of its own
+	calm    bool          // that service fails less, and has no more names than there is room for
+}
+
 // world is a Prometheus, and what was sent to it: by the demo in two instances, through
 // an outage of its payment service; by a service whose circuits are forced, and which
 // has native histograms; and by a collector. It is in a bubble of synctest: only the
 // clock is not real.
 type world struct {
+	pace
 	t    *testing.T
 	prom *prometheus.Server
 
@@ -66,10 +82,10 @@ type change struct {
 }
 
 // play makes the world and returns when all is over.
-func play(t *testing.T) *world {
-	w := &world{t: t, began: time.Now(), runs: make(map[string]*run)}
+func play(t *testing.T, p pace) *world {
+	w := &world{pace: p, t: t, began: time.Now(), runs: make(map[string]*run)}
 	var err error
-	w.prom, err = prometheus.Open(prometheus.Config{Rules: rules.Files, Interval: exports, Dir: t.TempDir()})
+	w.prom, err = prometheus.Open(prometheus.Config{Rules: rules.Files, Interval: w.exports, Dir: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, w.prom.Close()) })
 
@@ -110,9 +126,9 @@ func (w *world) order(instance string, seed uint64, r *run) {
 	network := new(memnet.Network)
 	var err error
 	r.summary, err = demo.Run(w.t.Context(), demo.Config{
-		Script:   script.Outage(),
-		Duration: length,
-		Rate:     6,
+		Script:   w.script,
+		Duration: w.length,
+		Rate:     w.rate,
 		Seed:     seed,
 		Network:  shop.Network{Listen: network.Listen, Dial: network.Dial},
 		Events:   events.Join(quiet, p.sink()),
@@ -125,16 +141,18 @@ func (w *world) order(instance string, seed uint64, r *run) {
 // that end for every reason, more names than there is room for, and histograms without
 // buckets of their own.
 func (w *world) billing() {
-	native := sdk.NewView(sdk.Instrument{Kind: sdk.InstrumentKindHistogram},
-		sdk.Stream{Aggregation: sdk.AggregationBase2ExponentialHistogram{MaxSize: 160, MaxScale: 20}})
-	p := w.start("billing", "billing-1", native)
+	p := w.start("billing", "billing-1", w.views...)
 	defer p.stop()
 	breaker := func(name string) *resilience.CircuitBreaker {
 		return resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Name: name, Events: p.sink()})
 	}
 	ledger, mail := breaker("ledger"), breaker("mail")
-	breaker("archive") // one more than there is room for
-	retrier := resilience.NewRetrier(&resilience.RetryConfig{Name: "ledger", MaxAttempts: 2, InitialDelay: 20 * time.Millisecond, Events: p.sink()})
+	if !w.calm {
+		breaker("archive") // one more than there is room for
+	}
+	others := policies(p.sink())
+	budget := resilience.NewRetryBudget(&resilience.BudgetConfig{Name: "ledger", Events: p.sink()})
+	retrier := resilience.NewRetrier(&resilience.RetryConfig{Name: "ledger", MaxAttempts: 2, InitialDelay: 20 * time.Millisecond, Budget: budget, Events: p.sink()})
 	work := []func(context.Context) error{
 		func(context.Context) error { time.Sleep(30 * time.Millisecond); return nil },
 		func(ctx context.Context) error {
@@ -146,22 +164,77 @@ func (w *world) billing() {
 		func(context.Context) error { time.Sleep(40 * time.Millisecond); return errors.New("down") },
 		func(context.Context) error { return resilience.Permanent(errors.New("no such account")) },
 	}
-	for i := 0; time.Since(w.began) < length; i++ {
-		switch at := time.Since(w.began); {
-		case at > length/4 && at < length/4+time.Second:
-			ledger.ForceOpen()
-			mail.ForceClosed()
-		case at > 3*length/4 && at < 3*length/4+time.Second:
-			ledger.Reset()
-			mail.Reset()
+	forced := false
+	for i := 0; time.Since(w.began) < w.length; i++ {
+		if now := time.Since(w.began); forced != (now > w.length/4 && now < 3*w.length/4) {
+			forced = !forced
+			if forced {
+				ledger.ForceOpen()
+				mail.ForceClosed()
+			} else {
+				ledger.Reset()
+				mail.Reset()
+			}
 		}
 		_ = mail.Run(w.t.Context(), work[0])
-		_ = resilience.Chain(retrier, ledger).Run(w.t.Context(), work[i%len(work)])
+		kind := i % len(work)
+		if w.calm && i%5 != 0 {
+			kind = 0
+		}
+		_ = resilience.Chain(retrier, ledger).Run(w.t.Context(), work[kind])
+		spanned, span := p.tracers.Tracer("billing").Start(w.t.Context(), "others") // which exemplars lead to
+		others(spanned)
+		span.End()
 		ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Millisecond)
 		_ = retrier.Run(ctx, func(context.Context) error { return errors.New("no time for another") })
 		cancel()
 		time.Sleep(time.Second)
 	}
+}
+
+// policies makes one of each other policy, and returns what uses all of them, so that
+// each has something to tell.
+func policies(sink events.Sink) func(context.Context) {
+	slow := func(ctx context.Context) error {
+		select {
+		case <-time.After(30 * time.Millisecond):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	timeout := resilience.NewTimeout(&resilience.TimeoutConfig{Name: "ledger", Limit: 20 * time.Millisecond, Events: sink})
+	bulkhead := resilience.NewBulkhead(&resilience.BulkheadConfig{Name: "ledger", MaxConcurrent: 1, MaxQueue: 1, Events: sink})
+	limited := resilience.NewRateLimit(&resilience.RateLimitConfig{Name: "ledger", Allow: new(everyOther), Events: sink})
+	waiting := resilience.NewRateLimit(&resilience.RateLimitConfig{Name: "mail", Wait: short{}, Events: sink})
+	fallback := resilience.NewFallback(&resilience.FallbackConfig[struct{}]{
+		Name: "ledger", Value: func(context.Context, error) (struct{}, error) { return struct{}{}, nil }, Events: sink,
+	})
+	hedge := resilience.NewHedge(&resilience.HedgeConfig{Name: "ledger", Delay: 10 * time.Millisecond, Events: sink})
+	return func(ctx context.Context) {
+		_ = resilience.Chain(fallback, timeout).Run(ctx, slow)
+		_ = resilience.Chain(limited).Run(ctx, slow)
+		_ = resilience.Chain(waiting).Run(ctx, slow)
+		_ = hedge.Run(ctx, slow)
+		var calls sync.WaitGroup
+		for range 3 { // one runs, one waits, one is turned away
+			calls.Go(func() { _ = bulkhead.Run(ctx, slow) })
+		}
+		calls.Wait()
+	}
+}
+
+// everyOther is a limiter that allows every other call.
+type everyOther struct{ calls atomic.Int64 }
+
+func (l *everyOther) Allow() bool { return l.calls.Add(1)%2 == 0 }
+
+// short is a limiter that has each call wait a little.
+type short struct{}
+
+func (short) Wait(context.Context) error {
+	time.Sleep(5 * time.Millisecond)
+	return nil
 }
 
 // collector reports that it lost some spans.
@@ -170,9 +243,9 @@ func (w *world) collector() {
 	defer p.stop()
 	failed, err := p.meters.Meter("collector").Int64Counter("otelcol_exporter_send_failed_spans")
 	assert.NoError(w.t, err)
-	for time.Since(w.began) < length {
+	for time.Since(w.began) < w.length {
 		failed.Add(w.t.Context(), 1, metric.WithAttributes(attribute.String("exporter", "otlp_grpc")))
-		time.Sleep(exports)
+		time.Sleep(w.exports)
 	}
 }
 
@@ -194,11 +267,15 @@ func (w *world) start(job, instance string, views ...sdk.View) *process {
 	assert.NoError(w.t, err)
 	p.tracers = sdktrace.NewTracerProvider() // all spans are sampled, so that measurements have exemplars
 	p.meters = sdk.NewMeterProvider(
-		sdk.WithReader(sdk.NewPeriodicReader(exporter, sdk.WithInterval(exports))),
+		sdk.WithReader(sdk.NewPeriodicReader(exporter, sdk.WithInterval(w.exports))),
 		sdk.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", job), attribute.String("service.instance.id", instance))),
 		sdk.WithView(views...))
-	p.telemetry, err = otelres.New(otelres.WithMeterProvider(p.meters), otelres.WithTracerProvider(p.tracers), otelres.WithNameLimit(3-len(views)))
+	limit := 3 // as many as the demo has
+	if job == "billing" {
+		limit = 2
+	}
+	p.telemetry, err = otelres.New(otelres.WithMeterProvider(p.meters), otelres.WithTracerProvider(p.tracers), otelres.WithNameLimit(limit))
 	assert.NoError(w.t, err)
 	return p
 }
@@ -237,7 +314,7 @@ func (p *process) stop() {
 
 // at returns what a dashboard shows that is looked at at a time: all since the beginning.
 func (w *world) at(to time.Time) grafana {
-	return grafana{from: w.began, to: to, exports: exports}
+	return grafana{from: w.began, to: to, exports: w.exports}
 }
 
 // ask asks for what a panel shows.

@@ -69,13 +69,14 @@ let failures = 0;
 for (const file of files) {
   const dashboard = JSON.parse(readFileSync(join(folder, file), 'utf8'));
   const found = problems('Dashboard', dashboard);
-  for (const panel of dashboard.panels ?? []) {
+  const panels = (dashboard.panels ?? []).flatMap((p) => [p.type === 'row' ? { ...p, panels: [] } : p, ...(p.panels ?? [])]);
+  for (const panel of panels) {
     found.push(...panelProblems(panel).map((p) => `${panel.type} "${panel.title}" ${p}`));
   }
   for (const p of found) {
     console.error(`${file}: ${p}`);
   }
   failures += found.length;
-  console.log(`${file}: ${dashboard.panels?.length} panels, ${found.length ? `${found.length} problems` : 'as @grafana/schema has them'}`);
+  console.log(`${file}: ${panels.length} panels, ${found.length ? `${found.length} problems` : 'as @grafana/schema has them'}`);
 }
 process.exit(failures ? 1 : 0);

@@ -78,35 +78,48 @@ func board(b dashboard, rows ...row) dashboard {
 	b.Timezone = "browser"
 	y := 0
 	for _, r := range rows {
-		if r.title != "" {
-			collapsed := false
-			b.Panels = append(b.Panels, panel{
-				ID: r.id, Type: "row", Title: r.title, GridPos: grid{H: 1, W: 24, Y: y},
-				Collapsed: &collapsed, Panels: &[]any{},
-			})
-			y++
+		if r.title == "" {
+			var placed []panel
+			placed, y = r.placed(y)
+			b.Panels = append(b.Panels, placed...)
+			continue
 		}
-		x, height := 0, 0
-		for i, p := range r.panels {
-			if x+p.GridPos.W > 24 {
-				x, y, height = 0, y+height, 0
-			}
-			// Ids are stable while panels come and go in other rows: links contain them.
-			p.ID = r.id + 1 + i
-			p.GridPos.X, p.GridPos.Y = x, y
-			x, height = x+p.GridPos.W, max(height, p.GridPos.H)
-			b.Panels = append(b.Panels, p)
+		head := panel{ID: r.id, Type: "row", Title: r.title, GridPos: grid{H: 1, W: 24, Y: y}, Collapsed: ptr(r.collapsed), Panels: &[]panel{}}
+		y++
+		placed, end := r.placed(y)
+		if r.collapsed {
+			head.Panels = &placed
+			b.Panels = append(b.Panels, head)
+			continue
 		}
-		y += height
+		b.Panels = append(append(b.Panels, head), placed...)
+		y = end
 	}
 	return b
 }
 
 // row is some panels, from left to right and then down, under a title if it has one.
 type row struct {
-	id     int // of the row; its panels are counted from there
-	title  string
-	panels []panel
+	id        int // of the row; its panels are counted from there
+	title     string
+	collapsed bool // what most services do not have: it is there for those who open it
+	panels    []panel
+}
+
+// placed returns the panels of a row in their places, from y downwards, and where they
+// end. Ids are stable while panels come and go in other rows: links contain them.
+func (r row) placed(y int) (placed []panel, end int) {
+	x, height := 0, 0
+	for i, p := range r.panels {
+		if x+p.GridPos.W > 24 {
+			x, y, height = 0, y+height, 0
+		}
+		p.ID = r.id + 1 + i
+		p.GridPos.X, p.GridPos.Y = x, y
+		x, height = x+p.GridPos.W, max(height, p.GridPos.H)
+		placed = append(placed, p)
+	}
+	return placed, y + height
 }
 
 // openings marks when circuits open, in every panel over time. Reopenings after a probe

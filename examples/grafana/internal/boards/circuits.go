@@ -1,5 +1,7 @@
 package boards
 
+import "strings"
+
 // circuits is the dashboard of circuit breakers.
 func circuits() dashboard {
 	return board(dashboard{
@@ -22,8 +24,9 @@ func circuits() dashboard {
 		row{id: 100, panels: []panel{breakersByState(), longestOpen(), unavailableNow(), errorRateNow()}},
 		row{id: 200, title: "State", panels: []panel{stateTimeline(), shareNotClosed(), circuitTable()}},
 		row{id: 300, title: "Calls", panels: []panel{callsByOutcome(), errorRates(), rejectedShare(), unavailable(), failureRatio()}},
-		row{id: 400, title: "State changes", panels: []panel{transitions(), stateChanges()}},
+		row{id: 400, title: "Changes of state", panels: []panel{transitions(), stateChanges()}},
 		row{id: 500, title: "Duration of calls", panels: []panel{callQuantiles(), callQuantileByCircuit(), callHeatmap()}},
+		otherPolicies(),
 		telemetryHealth(),
 	)
 }
@@ -44,6 +47,9 @@ func breakersByState() panel {
 	var targets []target
 	var overrides []override
 	for _, s := range states {
+		if strings.HasPrefix(s.label, "shadow_") {
+			continue
+		}
 		targets = append(targets, now(s.name, `
 			sum(resilience_circuit_breaker_status{$CIRCUITS, resilience_circuit_breaker_state="`+s.label+`"}) or vector(0)`))
 		if s.label == "closed" {
@@ -53,7 +59,7 @@ func breakersByState() panel {
 		}
 	}
 	return figures("Breakers by state", 10, 4, "short",
-		"How many breakers are in each state, over all instances, as of their last export. A breaker that is open for less than the time between two exports may not be seen here; State timeline has it.",
+		"How many breakers are in each state, over all instances, as of their last export. A breaker that is open for less than the time between two exports may not be seen here; State timeline has it, and those in shadow mode.",
 		above("text"), targets...).overriding(overrides...)
 }
 
@@ -106,7 +112,7 @@ func stateTimeline() panel {
 		return "(" + counter + " - " + counter + " offset $__interval > bool 0)"
 	}
 	p := newPanel("state-timeline", "State timeline", 15, 9,
-		"Each breaker, in each instance. A step shows the most serious state in which any time was spent during it, taken from the time counters: an open period shorter than the time between two exports is seen as well. In order: forced open, forced closed, open, half-open, closed.",
+		"Each breaker, in each instance. A step shows the most serious state in which any time was spent during it, taken from the time counters: an open period shorter than the time between two exports is seen as well. In order: forced open, forced closed, open, half-open, closed. A breaker in shadow mode rejects nothing: it shows what it would be.",
 		field{
 			Color:    &color{Mode: "fixed", FixedColor: "text"},
 			Mappings: numbersToStates(),
@@ -128,9 +134,9 @@ func stateTimeline() panel {
 
 func shareNotClosed() panel {
 	return shares("Share of time not closed", 9, 9,
-		"Time spent in any state but closed, among all time, over all instances. This is what the page is about (more than half, with callers): a state seen at one moment says little where probes flip it. Runbook: CircuitOpenTooLong.",
+		"Time spent in any state but closed, among all time, over all instances; shadow mode does not count. This is what the page is about (more than half, with callers): a state seen at one moment says little where probes flip it. Runbook: CircuitOpenTooLong.",
 		overTime(circuitName, `
-			sum by ($CIRCUIT) (rate(resilience_circuit_breaker_time_seconds_total{$CIRCUITS, resilience_circuit_breaker_state!="closed"}[$__rate_interval]))
+			sum by ($CIRCUIT) (rate(resilience_circuit_breaker_time_seconds_total{$CIRCUITS, resilience_circuit_breaker_state!~"closed|shadow_open|shadow_half_open"}[$__rate_interval]))
 			/
 			sum by ($CIRCUIT) (rate(resilience_circuit_breaker_time_seconds_total{$CIRCUITS}[$__rate_interval]))`)).
 		line(0.5).linking(circuitLinks()...)
@@ -175,7 +181,7 @@ func circuitTable() panel {
 			min by ($EACH_CIRCUIT) (resilience_circuit_breaker_failure_threshold_ratio{$CIRCUITS})`},
 		column{title: "Rejected", width: 110, pairs: []any{"unit", "cps", "thresholds", above("text", 0.001, "purple"), "custom.cellOptions", map[string]any{"type": "color-text"}}, expr: `
 			sum by ($EACH_CIRCUIT) (rate(resilience_circuit_breaker_calls_total{$CIRCUITS, resilience_circuit_breaker_call_outcome="rejected"}[$__rate_interval]))`},
-		column{title: "Transitions", width: 110, expr: `
+		column{title: "Transitions", width: 110, pairs: []any{"unit", "locale"}, expr: `
 			round(sum by ($EACH_CIRCUIT) (increase(resilience_circuit_breaker_transitions_total{$CIRCUITS}[$__range])))`},
 	)
 }
@@ -200,7 +206,7 @@ func errorRates() panel {
 		noAvail  = `, resilience_circuit_breaker_call_outcome=~"failure|rejected"`
 	)
 	limits := above("green", 0.01, "orange", 0.1, "red")
-	return table("Error rate in the last five minutes, worst first", 14, 8, "short",
+	return table("Error rate in the last five minutes, worst first", 14, 8, "locale",
 		"What the service behind each circuit did in the five minutes before the end of the time range. "+errorRateIs+" Unavailable is beside it: "+unavailIs,
 		"Error rate",
 		column{title: "Circuit", label: "resilience_circuit_breaker_name", pairs: []any{"links", []dataLink{
@@ -281,7 +287,7 @@ func stateChanges() panel {
 				> 0`
 	const by = `job, resilience_circuit_breaker_name, resilience_circuit_breaker_previous_state, resilience_circuit_breaker_state`
 	state := []any{"mappings", labelsToStates(), "custom.cellOptions", map[string]any{"type": "color-text"}}
-	return table("State changes in the last hour", 13, 8, "short",
+	return table("State changes in the last hour", 13, 8, "locale",
 		"How often each circuit went from one state to another in the hour before the end of the time range, over all instances, and when it last did: to within 15 seconds after, or the time between two exports if that is longer.",
 		"Last transition",
 		column{title: "Circuit", label: "resilience_circuit_breaker_name", pairs: []any{"links", []dataLink{

@@ -11,7 +11,8 @@ func telemetryHealth() row {
 		lines("Age of the newest metrics", 6, 6, "s",
 			"Time since the last export, in the instance of each job that is the furthest behind. It rises and falls by the time between two exports; more than that is an export that failed. After five minutes an instance is forgotten.",
 			overTime("{{job}}", `
-			max by (job) (time() - timestamp(resilience_events_dropped_total{$PROCESSES}))`)),
+			max by (job) (time() - timestamp(resilience_events_dropped_total{$PROCESSES}))`)).
+			custom("axisSoftMax", 60),
 		lines("Events not reported as they should be", 6, 6, "short",
 			"Events that were dropped or put under the name _OTHER, by reason, and breakers that live under that name. Anything but 0 means that other panels show too little. Runbooks: ResilienceEventsDropped, ResilienceCardinalityOverflow.",
 			overTime("{{job}}: {{resilience_events_drop_reason}}", `

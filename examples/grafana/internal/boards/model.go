@@ -80,12 +80,12 @@ type source struct {
 // panel is a panel or, with type "row" and without all but the first five fields, a
 // row.
 type panel struct {
-	ID        int    `json:"id"`
-	Type      string `json:"type"`
-	Title     string `json:"title"`
-	GridPos   grid   `json:"gridPos"`
-	Collapsed *bool  `json:"collapsed,omitempty"`
-	Panels    *[]any `json:"panels,omitempty"`
+	ID        int      `json:"id"`
+	Type      string   `json:"type"`
+	Title     string   `json:"title"`
+	GridPos   grid     `json:"gridPos"`
+	Collapsed *bool    `json:"collapsed,omitempty"`
+	Panels    *[]panel `json:"panels,omitempty"`
 
 	Description     string         `json:"description,omitempty"`
 	Datasource      *source        `json:"datasource,omitempty"`

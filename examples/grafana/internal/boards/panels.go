@@ -13,6 +13,8 @@ type value struct{ label, name, color string }
 // matters more is more.
 var states = []value{
 	{"closed", "Closed", "green"},
+	{"shadow_half_open", "Shadow half-open", "super-light-orange"},
+	{"shadow_open", "Shadow open", "super-light-red"},
 	{"half_open", "Half-open", "orange"},
 	{"open", "Open", "red"},
 	{"forced_closed", "Forced closed", "blue"},
@@ -171,14 +173,15 @@ func (p panel) noValue(text string) panel {
 	return p
 }
 
-// lines is a panel of lines over time, from 0 upwards.
+// lines is a panel of lines over time, from 0 upwards. A series has the same colour in
+// every panel, since it is its name that decides.
 func lines(title string, w, h int, unit, description string, targets ...target) panel {
 	p := newPanel("timeseries", title, w, h, description, field{
-		Color: &color{Mode: "palette-classic"},
+		Color: &color{Mode: "palette-classic-by-name"},
 		Unit:  unit,
 		Min:   ptr(0.0),
 		Custom: map[string]any{
-			"axisPlacement": "auto", "drawStyle": "line", "fillOpacity": 8, "lineInterpolation": "linear",
+			"axisPlacement": "auto", "drawStyle": "line", "fillOpacity": 0, "lineInterpolation": "linear",
 			"lineWidth": 2, "pointSize": 4, "showPoints": "never", "spanNulls": false,
 			"stacking": map[string]any{"group": "A", "mode": "none"},
 		},
@@ -206,13 +209,11 @@ func (p panel) bars() panel {
 	return p.stacked().custom("drawStyle", "bars").custom("fillOpacity", 80).custom("barAlignment", -1)
 }
 
-// legend has a table below the panel with figures for each series.
+// legend has figures beside the names of the series.
 func (p panel) legend(calcs ...string) panel {
-	p.Options["legend"] = map[string]any{"calcs": calcs, "displayMode": "table", "placement": "bottom", "showLegend": true, "sortBy": legendNames[calcs[0]], "sortDesc": true}
+	p.Options["legend"] = map[string]any{"calcs": calcs, "displayMode": "list", "placement": "bottom", "showLegend": true}
 	return p
 }
-
-var legendNames = map[string]string{"lastNotNull": "Last *", "max": "Max", "mean": "Mean", "sum": "Total"}
 
 // line draws a line at a value, to see what is beyond it.
 func (p panel) line(at float64) panel {

@@ -23,6 +23,7 @@ func retries() dashboard {
 		row{id: 200, title: "Operations", panels: []panel{operationsByOutcome(), retryTable()}},
 		row{id: 300, title: "What retries do", panels: []panel{amplification(), savedShare(), givenUp()}},
 		row{id: 400, title: "Duration", panels: []panel{operationAgainstAttempt(), delays(), attempts()}},
+		budgets(),
 		telemetryHealth(),
 	)
 }
