@@ -360,7 +360,9 @@ func (c Config) intro(length time.Duration, services *shop.Shop, pages string) r
 		Opens:    circuit.ErrorThreshold,
 		Window:   circuit.WindowSize,
 		Slow:     circuit.SlowCallDuration,
+		SlowAt:   circuit.SlowCallThreshold,
 		Orders:   ordersURL(services),
+		Fault:    pages + web.Faults + "/" + shop.Shipping,
 		Pages: []report.Page{
 			{Name: "Circuits", URL: pages + web.Circuits},
 			{Name: "Traces", URL: pages + web.Traces},

@@ -48,7 +48,7 @@ func (k Kind) String() string {
 }
 
 // DefaultDelay is by how much a [Slow] answer is late if nothing else is said.
-const DefaultDelay = 180 * time.Millisecond
+const DefaultDelay = 230 * time.Millisecond
 
 // Fault is how a service fails. The zero Fault is none.
 type Fault struct {

@@ -62,7 +62,7 @@ func TestFaultAsText(t *testing.T) {
 		"50% of requests fail (error, hang)":                 {Share: 0.5, Kinds: []Kind{Error, Hang, Error}},
 		"0.4% of requests fail (cut)":                        {Share: 0.004, Kinds: []Kind{Cut}},
 		"every request fails (slow by 300ms)":                {Share: 1, Kinds: []Kind{Slow}, Delay: 300 * time.Millisecond},
-		"33.3% of requests fail (overloaded, slow by 180ms)": {Share: 1.0 / 3, Kinds: []Kind{Overloaded, Slow}},
+		"33.3% of requests fail (overloaded, slow by 230ms)": {Share: 1.0 / 3, Kinds: []Kind{Overloaded, Slow}},
 	} {
 		require.Equal(t, want, f.String())
 	}

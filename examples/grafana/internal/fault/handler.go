@@ -24,7 +24,7 @@ import (
 //
 // A request is a JSON object of which every field may be left out: share, in [0,1]
 // (default 1); kinds, a list of their names (default error alone); delay, by how much
-// a slow answer is late (default 180ms); duration, after which the request runs out
+// a slow answer is late (default 230ms); duration, after which the request runs out
 // (default: never). What cannot work is answered with 400 and an object that names
 // the field, its value and the wish.
 //

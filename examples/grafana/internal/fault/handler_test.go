@@ -1,9 +1,12 @@
 package fault
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -180,6 +183,26 @@ func TestRefused(t *testing.T) {
 		code, _ := ask(t, Handler(in), "PUT", "/faults/payment", `{}`, "Sec-Fetch-Site", "same-origin", "Content-Type", "application/json; charset=utf-8")
 		require.Equal(t, http.StatusOK, code)
 	})
+}
+
+// What the documentation has people type works, and all there is is explained there.
+func TestDocumentation(t *testing.T) {
+	text, err := os.ReadFile("../../../../docs/demo.md")
+	require.NoError(t, err)
+	commands := regexp.MustCompile(`(?m)^curl (?:-X (PUT|DELETE) )?(?:--json '(.*)' )?\$faults(/\w+)?`).FindAllStringSubmatch(string(text), -1)
+	require.Len(t, commands, strings.Count(string(text), "\ncurl "))
+	in := NewInjector("inventory", "payment", "shipping")
+	for _, c := range commands {
+		code, answer := ask(t, Handler(in), cmp.Or(c[1], "GET"), "/faults"+c[3], c[2])
+		require.Equal(t, http.StatusOK, code, "%s: %v", c[0], answer)
+	}
+	for k := Error; k < kindCount; k++ {
+		require.Contains(t, string(text), "`"+k.String()+"`")
+	}
+	for _, field := range []string{"share", "kinds", "delay", "duration"} {
+		require.Contains(t, string(text), "| `"+field+"` |")
+	}
+	require.Contains(t, string(text), `"`+DefaultDelay.String()+`"`)
 }
 
 func TestKindNames(t *testing.T) {

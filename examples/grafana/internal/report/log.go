@@ -101,8 +101,10 @@ type Intro struct {
 	Timeout  time.Duration // of each attempt
 	Opens    float64       // a circuit, at this ratio of failures
 	Window   time.Duration // among the calls of
-	Slow     time.Duration // or of calls that took so long
+	Slow     time.Duration // or, of calls that took so long,
+	SlowAt   float64       // at this ratio
 	Orders   string        // URL to which orders are posted
+	Fault    string        // URL at which a fault of a service can be requested; empty for none
 	Pages    []Page        // to look at meanwhile
 }
 
@@ -120,9 +122,13 @@ func (l *Log) Intro(i Intro) {
 		long = "for " + span(i.Length)
 	}
 	text := "\n" + l.style.bold("Breakwater demo") + ": an order service calls inventory, payment and shipping.\n" +
-		wrap(fmt.Sprintf("%v orders a second %s. Each call is tried up to %s, %s each, behind a circuit that opens when %s of the calls of the last %s have failed, or took %s or longer.",
-			i.Rate, long, times(i.Attempts), span(i.Timeout), percent(i.Opens), span(i.Window), span(i.Slow)), "", columns) +
-		"Order something yourself: curl -X POST " + i.Orders + "\nStop early with Ctrl-C.\n"
+		wrap(fmt.Sprintf("%v orders a second %s. Each call is tried up to %s, %s each, behind a circuit that opens when %s of the calls of the last %s have failed, or %s took %s or longer.",
+			i.Rate, long, times(i.Attempts), span(i.Timeout), percent(i.Opens), span(i.Window), percent(i.SlowAt), span(i.Slow)), "", columns) +
+		"Order something yourself:  curl -X POST " + i.Orders + "\n"
+	if i.Fault != "" {
+		text += "Break something yourself:  curl -X PUT --json '{}' " + i.Fault + "\n"
+	}
+	text += "Stop early with Ctrl-C.\n"
 	if len(i.Pages) > 0 {
 		text += "\n"
 	}

@@ -110,7 +110,8 @@ func writeLog(colour bool) string {
 	})
 	l.Intro(Intro{
 		Rate: 40, Length: time.Minute, Attempts: 3, Timeout: 250 * time.Millisecond,
-		Opens: 0.5, Window: 8 * time.Second, Slow: 150 * time.Millisecond, Orders: "http://127.0.0.1:8080/orders",
+		Opens: 0.5, Window: 8 * time.Second, Slow: 150 * time.Millisecond, SlowAt: 0.8,
+		Orders: "http://127.0.0.1:8080/orders", Fault: "http://127.0.0.1:8765/faults/shipping",
 	})
 	retried := func(name string, reason events.Reason, n int) {
 		for range n {

@@ -273,7 +273,8 @@ func frames(t *testing.T, columns, rows int, colour bool) string {
 
 	l.Intro(Intro{
 		Rate: 40, Length: time.Minute, Attempts: 3, Timeout: 250 * time.Millisecond,
-		Opens: 0.5, Window: 8 * time.Second, Slow: 150 * time.Millisecond, Orders: "http://127.0.0.1:8080/orders",
+		Opens: 0.5, Window: 8 * time.Second, Slow: 150 * time.Millisecond, SlowAt: 0.8,
+		Orders: "http://127.0.0.1:8080/orders", Fault: "http://127.0.0.1:8765/faults/shipping",
 	})
 	l.phase(Announcement{at(0), script.Phase{Scenario: "outage", Name: "flaky", Text: "one request in five to payment fails", Length: 23 * time.Second}})
 	for _, name := range []string{"inventory", "payment", "shipping"} {

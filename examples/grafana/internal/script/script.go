@@ -77,7 +77,7 @@ var phases = []Phase{
 	{
 		Name:   "slow",
 		Text:   "shipping answers well, but after 240ms instead of 9ms",
-		Faults: but(map[string]fault.Fault{"shipping": {Share: 1, Kinds: []fault.Kind{fault.Slow}, Delay: 230 * time.Millisecond}}),
+		Faults: but(map[string]fault.Fault{"shipping": {Share: 1, Kinds: []fault.Kind{fault.Slow}}}),
 	},
 	{
 		Name:   "surge",

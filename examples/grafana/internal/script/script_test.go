@@ -2,6 +2,8 @@ package script
 
 import (
 	"context"
+	"os"
+	"regexp"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,6 +62,18 @@ func TestScenarios(t *testing.T) {
 
 	_, err = Find("hail")
 	require.EqualError(t, err, `there is no scenario "hail"; there are outage, flaky, slow, storm, recovery and all`)
+}
+
+func TestDocumentation(t *testing.T) {
+	text, err := os.ReadFile("../../../../docs/demo.md")
+	require.NoError(t, err)
+	for _, s := range Scenarios() {
+		require.Contains(t, string(text), "\n| `"+s.Name+"` |")
+	}
+	own := regexp.MustCompile("`-phases (.*?)`").FindStringSubmatch(string(text))
+	require.NotNil(t, own)
+	_, err = Parse(own[1])
+	require.NoError(t, err)
 }
 
 func TestParse(t *testing.T) {
