@@ -14,14 +14,7 @@ func backoff(initial, most time.Duration, factor float64, n int) time.Duration {
 	if initial >= most {
 		return most
 	}
-	grown := float64(initial)
-	switch n {
-	case 1: // not worth a power
-	case 2:
-		grown *= factor
-	default:
-		grown *= math.Pow(factor, float64(n-1))
-	}
+	grown := float64(initial) * math.Pow(factor, float64(n-1))
 	if grown < float64(most) {
 		return time.Duration(grown)
 	}

@@ -19,25 +19,19 @@ var (
 	// ErrCircuitBreakerOpen matches every call that a breaker rejected, whether it
 	// was open, forced open, or half-open with all probes taken. The details are in
 	// [*RejectedError].
-	ErrCircuitBreakerOpen error = &sentinel{"resilience: circuit breaker is open"}
+	ErrCircuitBreakerOpen = errors.New("resilience: circuit breaker is open")
 
 	// ErrRetriesExhausted matches a retry that ended because its last attempt
 	// failed too. The details are in [*RetryError].
-	ErrRetriesExhausted error = &sentinel{"resilience: retries exhausted"}
+	ErrRetriesExhausted = errors.New("resilience: retries exhausted")
 
 	// ErrBudgetExhausted matches a retry that ended because its [RetryBudget] was used
 	// up. The details are in [*RetryError].
 	ErrBudgetExhausted = errors.New("resilience: retry budget exhausted")
 
 	// ErrInvalidConfig matches every [*ConfigError].
-	ErrInvalidConfig error = &sentinel{"resilience: invalid configuration"}
+	ErrInvalidConfig = errors.New("resilience: invalid configuration")
 )
-
-// sentinel is what errors.New returns, with a type of its own: each failure is compared
-// with some of them, and to see that two types differ takes no call of the runtime.
-type sentinel struct{ text string }
-
-func (s *sentinel) Error() string { return s.text }
 
 // ConfigError says which field of a configuration can never work, and what could.
 type ConfigError struct {

@@ -159,10 +159,10 @@ type stripes struct {
 // cacheLine is the size of a cache line on the processors Go runs on most.
 const cacheLine = 64
 
-// stripe is padded to two cache lines, since processors fetch lines in pairs.
+// stripe is as long as a cache line.
 type stripe struct {
 	n atomic.Uint64
-	_ [2*cacheLine - 8]byte
+	_ [cacheLine - 8]byte
 }
 
 func newStripes() *stripes {

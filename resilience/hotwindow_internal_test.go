@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 )
@@ -249,4 +250,13 @@ func TestAClosedBreakersWindowStaysCold(t *testing.T) {
 		require.False(t, w.marks.Load().hot)
 		require.Equal(t, uint64(math.MaxUint64), w.marks.Load().heatAtSuccess)
 	})
+}
+
+// What calls write is not in the cache line of what all calls read.
+func TestCountersHaveALineOfTheirOwn(t *testing.T) {
+	var p phase
+	read := unsafe.Offsetof(p.window) + unsafe.Offsetof(p.window.stripes) // the last of it
+	require.GreaterOrEqual(t, unsafe.Offsetof(p.window)+unsafe.Offsetof(p.window.success), read+cacheLine)
+	require.GreaterOrEqual(t, unsafe.Offsetof(p.ignored), read+cacheLine)
+	require.Equal(t, uintptr(cacheLine), unsafe.Sizeof(stripe{}))
 }

@@ -51,7 +51,6 @@ type SlidingWindow struct {
 	// pointers that every call reads, so that a write on one processor does not take
 	// those from the caches of the others. They share a line themselves, so that a
 	// cold window is small.
-	_                      [8]byte
 	success, failure, slow atomic.Uint64
 }
 
