@@ -183,6 +183,17 @@ func TestHedgeHeedsTheContext(t *testing.T) {
 	})
 }
 
+// Work that does not heed its context is not begun again once that has ended.
+func TestHedgeBeginsNothingForACallerWhoLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, rec := hedge(t, 3)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second/2, cancel)
+		require.Equal(t, errBroken, h.Run(ctx, func(context.Context) error { time.Sleep(time.Minute); return errBroken }))
+		require.Len(t, eventstest.Of[events.HedgeAttemptStarted](rec), 1)
+	})
+}
+
 // The contexts of all attempts end with the operation, and carry what the caller's does.
 func TestHedgeContexts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -23,6 +23,22 @@ func TestLatencyBuckets(t *testing.T) {
 	}
 }
 
+// The older generation counts until the younger one is full, and not after.
+func TestLatenciesForgetByGenerations(t *testing.T) {
+	l := &latencies{quantile: 0.5}
+	add := func(n int, d time.Duration) {
+		for range n {
+			l.add(d)
+		}
+	}
+	add(generation, 10*time.Millisecond)
+	add(generation/2, time.Second)
+	require.Less(t, l.known(), 12*time.Millisecond, "of 1536 two thirds")
+	add(generation/2, time.Second)
+	add(latencyStep, time.Second)
+	require.Greater(t, l.known(), 990*time.Millisecond, "the first generation is gone")
+}
+
 // FuzzLatencies compares the estimate with the quantile of the same durations, sorted.
 func FuzzLatencies(f *testing.F) {
 	f.Add(0.95, []byte{1, 2, 3, 4, 5, 6, 7, 8})

@@ -554,8 +554,12 @@ func (r *retrying) end(n int, err error) error {
 		switch r.reason {
 		case events.ReasonNotRetryable, events.ReasonRejected:
 			return err
-		case events.ReasonCanceled, events.ReasonDeadline:
-			if r.inside && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		case events.ReasonCanceled:
+			if r.inside && errors.Is(err, context.Canceled) {
+				return err
+			}
+		case events.ReasonDeadline:
+			if r.inside && errors.Is(err, context.DeadlineExceeded) {
 				return err
 			}
 		}

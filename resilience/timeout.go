@@ -75,8 +75,8 @@ func NewTimeout(config *TimeoutConfig) *Timeout {
 func (t *Timeout) Name() string { return t.name }
 
 // Run runs fn with a context that ends after the limit, or with ctx itself if that
-// ends earlier. It ends in any case when Run returns: what the work hands out, as the
-// body of a response, must be read by then.
+// ends earlier. A context of its own ends when Run returns: what the work hands out, as
+// the body of a response, must be read by then.
 //
 // An error that fn returns after the limit has passed comes back as a [*TimeoutError],
 // which is context.DeadlineExceeded and reaches fn's own error. So a retry around it
