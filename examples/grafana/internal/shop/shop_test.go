@@ -176,7 +176,7 @@ func TestSlow(t *testing.T) {
 		resp, _, took := w.order(1)
 		require.Equal(t, http.StatusCreated, resp.StatusCode)
 		require.Equal(t, 180*time.Millisecond, took-usual)
-		w.faults.Set(map[string]fault.Fault{Payment: {Share: 1, Kinds: []fault.Kind{fault.Slow}}}) // by default, more than is waited for here
+		w.faults.Set(map[string]fault.Fault{Payment: {Share: 1, Kinds: []fault.Kind{fault.Slow}, Delay: time.Second}})
 		w.order(1)
 		require.Equal(t, []string{"", "", "timeout", "timeout", "timeout"}, w.attempts(Payment))
 	})
