@@ -293,8 +293,10 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 	stop()
 	loading.Wait()
 	customers.CloseIdleConnections()
-	// The metrics of circuits end with the circuits, so what there is is sent before.
-	err = errors.Join(within(ctx, watch.telemetry.Flush), within(ctx, pages.close), within(ctx, services.Close), within(ctx, watch.close))
+	// The metrics of circuits end with the circuits. They are sent when no call can change
+	// them any more, and just before: else the last of them would be missing.
+	err = errors.Join(within(ctx, pages.close), within(ctx, services.Stop), within(ctx, watch.telemetry.Flush),
+		within(ctx, services.Close), within(ctx, watch.close))
 	stream.Close()
 	logging.Wait()
 

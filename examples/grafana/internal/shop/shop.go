@@ -223,11 +223,10 @@ func (s *Shop) Address(service string) string { return s.addresses[service] }
 // Circuits returns the breakers of the dependencies, in the order of [Dependencies].
 func (s *Shop) Circuits() []*resilience.CircuitBreaker { return s.circuits }
 
-// Close stops the services and retires the breakers. Orders that are in work are
-// finished first, as long as ctx allows, and cut off then: the error is that of ctx.
-// When Close returns nothing of the shop is running, but for the handlers that were
-// cut off, which end by themselves.
-func (s *Shop) Close(ctx context.Context) error {
+// Stop stops the services. Orders that are in work are finished first, as long as ctx
+// allows, and cut off then: the error is that of ctx. When Stop returns nothing of the
+// shop is running, but for the handlers that were cut off, which end by themselves.
+func (s *Shop) Stop(ctx context.Context) error {
 	var first error
 	for _, server := range s.servers { // order first: it needs the others
 		if err := server.Shutdown(ctx); err != nil {
@@ -236,8 +235,14 @@ func (s *Shop) Close(ctx context.Context) error {
 		s.transport.CloseIdleConnections()
 	}
 	s.serving.Wait()
+	return first
+}
+
+// Close stops the services, if [Shop.Stop] has not, and retires the breakers.
+func (s *Shop) Close(ctx context.Context) error {
+	err := s.Stop(ctx)
 	for _, c := range s.circuits {
 		c.Close()
 	}
-	return first
+	return err
 }
