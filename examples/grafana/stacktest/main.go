@@ -52,6 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cache, cacheErr := stack.DefaultCache()
 	flags.StringVar(&o.cache, "cache", cache, "`folder` in which the programs are kept once they are built")
 	flags.StringVar(&o.work, "work", "", "`folder` for data and logs, kept if given (default a temporary one, kept after a failure)")
+	flags.BoolVar(&o.real, "real", false, "at the pace of production, with the rules as they are: half an hour")
 	flags.BoolVar(&o.compose, "compose", false, "run the stack with docker compose, in an engine that is started for it; needs root")
 	flags.StringVar(&o.demo, "demo", "", "the demo's `program` (default: it is built)")
 	flags.BoolVar(&o.inside, "inside", false, "with -compose: the namespaces are made already")
@@ -79,8 +80,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // options is what the flags say.
 type options struct {
-	cache, work, demo          string
-	compose, inside, buildOnly bool
+	cache, work, demo                string
+	real, compose, inside, buildOnly bool
 }
 
 func test(ctx context.Context, o options, progress *stack.Progress) (err error) {
@@ -135,7 +136,8 @@ func test(ctx context.Context, o options, progress *stack.Progress) (err error) 
 	if err != nil {
 		return err
 	}
-	return stack.Isolated(ctx, self, "-compose", "-inside", "-cache="+o.cache, "-work="+o.work, "-demo="+programs["demo"])
+	return stack.Isolated(ctx, self, "-compose", "-inside", fmt.Sprintf("-real=%t", o.real),
+		"-cache="+o.cache, "-work="+o.work, "-demo="+programs["demo"])
 }
 
 // build returns the paths of all programs.
@@ -154,7 +156,7 @@ func build(ctx context.Context, o options, repository string, progress *stack.Pr
 	programs["demo"] = o.demo
 	if o.demo == "" {
 		programs["demo"] = filepath.Join(o.work, "demo")
-		err = stack.BuildDemo(ctx, progress, filepath.Join(repository, "examples", "grafana"), programs["demo"])
+		err = stack.BuildDemo(ctx, progress, filepath.Join(repository, "examples", "grafana"), programs["demo"], o.compose)
 	}
 	return programs, err
 }
@@ -163,19 +165,23 @@ func build(ctx context.Context, o options, repository string, progress *stack.Pr
 func play(ctx context.Context, o options, composeFile string, programs map[string]string, progress *stack.Progress) error {
 	var (
 		dir        = filepath.Join(o.work, "stack")
+		pace       = stack.Quick
 		deployment stack.Deployment
 		err        error
 	)
+	if o.real {
+		pace = stack.Real
+	}
 	if o.compose {
-		deployment, err = stack.NewContainers(dir, composeFile, programs, stack.Quick)
+		deployment, err = stack.NewContainers(dir, composeFile, programs, pace)
 	} else {
-		deployment, err = stack.NewPlain(dir, composeFile, programs, stack.Quick)
+		deployment, err = stack.NewPlain(dir, composeFile, programs, pace)
 	}
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	s := stack.Scenario{Stack: deployment, Pace: stack.Quick, Progress: progress}
+	s := stack.Scenario{Stack: deployment, Pace: pace, Progress: progress}
 	if err := s.Play(ctx); err != nil {
 		return err
 	}

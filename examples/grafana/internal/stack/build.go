@@ -172,23 +172,27 @@ func (b builder) fromModule(ctx context.Context, module string, args ...string) 
 
 // collector builds the collector with its builder.
 func (b builder) collector(ctx context.Context) error {
-	path := filepath.Join(b.work, "builder.yaml")
-	if err := os.WriteFile(path, []byte(manifest), 0o644); err != nil {
+	path, out := filepath.Join(b.work, "builder.yaml"), filepath.Join(b.work, "collector")
+	there := strings.Replace(manifest, "dist:\n", fmt.Sprintf("dist:\n  output_path: %q\n", out), 1)
+	if err := os.WriteFile(path, []byte(there), 0o644); err != nil {
 		return err
 	}
-	out := filepath.Join(b.work, "collector")
-	err := run(ctx, b.log, "go", []string{"run", builderModule, "--config=" + path, "--set=dist.output_path=" + out}, b.env(), b.work)
-	if err != nil {
+	if err := run(ctx, b.log, "go", []string{"run", builderModule, "--config=" + path}, b.env(), b.work); err != nil {
 		return err
 	}
 	return os.Rename(filepath.Join(out, "otelcol"), filepath.Join(b.dir, "otelcol"))
 }
 
-// BuildDemo builds the program of a module's folder to the given path.
-func BuildDemo(ctx context.Context, p *Progress, module, path string) error {
+// BuildDemo builds the program of a module's folder to the given path: as tests and
+// `make demo` build it, so that little is compiled anew, or so that it runs where there
+// is nothing else.
+func BuildDemo(ctx context.Context, p *Progress, module, path string, static bool) error {
 	defer p.Begin("building the demo")()
-	args := []string{"build", "-C", module, "-ldflags=-s -w", "-o", path, "."}
-	return run(ctx, path+".build.log", "go", args, builder{}.env(), filepath.Dir(path))
+	env := append(os.Environ(), "GOWORK=off")
+	if static {
+		env = append(env, "CGO_ENABLED=0")
+	}
+	return run(ctx, path+".build.log", "go", []string{"build", "-C", module, "-o", path, "."}, env, filepath.Dir(path))
 }
 
 // heartbeat is how often something that takes long says that it is still at it.

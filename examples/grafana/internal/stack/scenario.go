@@ -52,12 +52,23 @@ type Pace struct {
 // Scale is what durations in rules are multiplied with.
 func (p Pace) Scale() float64 { return p.Minute.Minutes() }
 
-// Quick is the pace of the tests. The last phase ends when there is nothing left to see.
-var Quick = Pace{
-	Minute: 1500 * time.Millisecond,
-	Export: 500 * time.Millisecond,
-	Phases: "healthy=3s,flaky=7s,outage=18s,recovery=10m",
-}
+// Quick is the pace of the tests, Real that of production and of docker-compose.yml. The
+// last phase ends when there is nothing left to see.
+var (
+	Quick = Pace{
+		Minute: 1500 * time.Millisecond,
+		Export: 500 * time.Millisecond,
+		Phases: "healthy=3s,flaky=7s,outage=18s,recovery=10m",
+	}
+	Real = Pace{
+		Minute: time.Minute,
+		Export: 10 * time.Second,
+		Phases: "healthy=1m,flaky=1m,outage=12m,recovery=2h",
+	}
+)
+
+// minutes returns how long something may take that takes n minutes of the rules.
+func (p Pace) minutes(n int) time.Duration { return 30*time.Second + time.Duration(n)*p.Minute }
 
 // The services of the demo, and the circuit that is put through an outage.
 const (
@@ -160,7 +171,7 @@ func (s *Scenario) wait(ctx context.Context, within time.Duration, what string, 
 // once.
 func (s *Scenario) metricsArrive(ctx context.Context) error {
 	const once = `sum by (resilience_circuit_breaker_name) (resilience_circuit_breaker_status{job="order"})`
-	err := s.wait(ctx, 20*time.Second, "the metrics of the demo arrive in Prometheus", func() error {
+	err := s.wait(ctx, s.Pace.minutes(1), "the metrics of the demo arrive in Prometheus", func() error {
 		circuits, err := s.prometheus.sums(ctx, "resilience_circuit_breaker_name", once)
 		if err == nil && len(circuits) < 3 {
 			err = fmt.Errorf("there are the circuits %v, want three", slices.Sorted(maps.Keys(circuits)))
@@ -224,7 +235,7 @@ const (
 )
 
 func (s *Scenario) pageIsSent(ctx context.Context) error {
-	err := s.wait(ctx, 60*time.Second, "the alert for the open circuit", func() error {
+	err := s.wait(ctx, s.Pace.minutes(20), "the alert for the open circuit", func() error {
 		return s.firing(ctx, "CircuitOpenTooLong", orderJob, payment)
 	})
 	if err != nil {
@@ -242,7 +253,7 @@ func (s *Scenario) pageIsSent(ctx context.Context) error {
 }
 
 func (s *Scenario) pageIsResolved(ctx context.Context) error {
-	err := s.wait(ctx, 90*time.Second, "the page is taken back", func() error {
+	err := s.wait(ctx, s.Pace.minutes(40), "the page is taken back", func() error {
 		return s.logged(ctx, told, toldResolved, toldName, toldCircuit)
 	})
 	if err == nil {
@@ -253,7 +264,7 @@ func (s *Scenario) pageIsResolved(ctx context.Context) error {
 
 // idleIsTold checks that the circuit that nobody calls is an alert, for whoever looks.
 func (s *Scenario) idleIsTold(ctx context.Context) error {
-	err := s.wait(ctx, 90*time.Second, "the alert for the circuit nobody calls", func() error {
+	err := s.wait(ctx, s.Pace.minutes(40), "the alert for the circuit nobody calls", func() error {
 		return s.firing(ctx, "CircuitOpenIdle", idleJob, idleCircuit)
 	})
 	if err != nil {
