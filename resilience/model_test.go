@@ -39,6 +39,10 @@ type model struct {
 	passed, failed int           // half-open
 	out            []*modelCall  // half-open: probes under way, oldest first
 
+	reopened   int           // since it was closed
+	sleep      time.Duration // open: the sleep window
+	spentUntil time.Duration // what is in timeIn
+
 	told []string
 }
 
@@ -55,6 +59,8 @@ type modelCall struct {
 	generation uint64
 	state      events.State
 	silent     bool // it began after Close
+	timed      bool
+	would      bool // be rejected, were it not for shadow mode
 	overdue    bool // a probe that has been counted as failed
 	finished   bool
 }
@@ -108,7 +114,44 @@ func (m *model) judgedBy() events.Counts {
 	}
 }
 
-func (m *model) asleepUntil() time.Duration { return m.since + m.c.SleepWindow }
+func (m *model) asleepUntil() time.Duration { return m.since + m.sleep }
+
+// status returns the status in which calls find the breaker.
+func (m *model) status(state events.State, forced bool) events.Status {
+	s := events.StatusOf(state, forced)
+	if m.c.Shadow {
+		s = s.Shadowed()
+	}
+	return s
+}
+
+// spend accounts for the time until now.
+func (m *model) spend() {
+	m.timeIn[m.status(m.state, m.forced)] += m.now - m.spentUntil
+	m.spentUntil = m.now
+}
+
+// sleepWindow returns how long the next one is.
+func (m *model) sleepWindow() time.Duration {
+	d := m.c.SleepWindow
+	for range m.reopened {
+		if f := m.c.SleepWindowFactor; f != 0 {
+			d = min(time.Duration(float64(d)*f), m.c.MaxSleepWindow)
+		}
+	}
+	return d
+}
+
+// reconfigure takes over another configuration, whose window is the same.
+func (m *model) reconfigure(c resilience.CircuitBreakerConfig) {
+	m.spend()
+	m.c = c
+	if !m.retired {
+		m.tell("reconfigured at %v, %v, shadow %t", m.now, c.ErrorThreshold, c.Shadow)
+	}
+	m.timeOut()
+	m.verdict(events.ReasonProbesFailed)
+}
 
 // retryAfter returns how long it is until the sleep window ends, 0 if it does not.
 func (m *model) retryAfter() time.Duration {
@@ -119,17 +162,24 @@ func (m *model) retryAfter() time.Duration {
 }
 
 func (m *model) enter(state events.State, forced bool, reason events.Reason) {
-	from, counts, elapsed := events.StatusOf(m.state, m.forced), m.judgedBy(), m.now-m.since
+	from, counts, elapsed := m.status(m.state, m.forced), m.judgedBy(), m.now-m.since
 	if m.state == closed {
 		m.lastClosed = m.now
 	}
-	m.timeIn[from] += elapsed
+	m.spend()
+	switch {
+	case state == closed:
+		m.reopened = 0
+	case m.state == halfOpen && !forced:
+		m.reopened++
+	}
+	m.sleep = m.sleepWindow()
 	m.state, m.forced, m.since = state, forced, m.now
 	m.generation++
 	m.recorded, m.newest, m.passed, m.failed, m.out = nil, 0, 0, 0, nil
 	if !m.retired {
 		m.tell("%v→%v at %v, %s, generation %d, %+v, after %v, retry in %v",
-			from, events.StatusOf(state, forced), m.now, reason, m.generation, counts, elapsed, m.retryAfter())
+			from, m.status(state, forced), m.now, reason, m.generation, counts, elapsed, m.retryAfter())
 	}
 }
 
@@ -188,6 +238,14 @@ func (m *model) begin() *modelCall {
 	if m.state == halfOpen {
 		rejected = m.passed+m.failed+len(m.out) >= m.c.HalfOpenRequests
 	}
+	if rejected && m.c.Shadow && !m.forced {
+		c := &modelCall{start: m.now, generation: m.generation, state: m.state, silent: m.retired, would: true}
+		c.timed = !c.silent || m.c.SlowCallDuration > 0
+		if !c.silent {
+			m.tell("started %v, would be rejected: %t", c.state, true)
+		}
+		return c
+	}
 	if rejected {
 		m.totals.Rejected++
 		if !m.retired {
@@ -196,11 +254,12 @@ func (m *model) begin() *modelCall {
 		return nil
 	}
 	c := &modelCall{start: m.now, generation: m.generation, state: m.state, silent: m.retired}
+	c.timed = !c.silent || m.c.SlowCallDuration > 0
 	if m.state == halfOpen {
 		m.out = append(m.out, c)
 	}
 	if !c.silent {
-		m.tell("started %v", c.state)
+		m.tell("started %v, would be rejected: %t", c.state, false)
 	}
 	return c
 }
@@ -210,7 +269,7 @@ func (m *model) finish(c *modelCall, outcome events.Outcome, panicked bool) {
 		return
 	}
 	c.finished = true
-	slow := m.c.SlowCallDuration > 0 && m.now-c.start >= m.c.SlowCallDuration && outcome != ignored
+	slow := c.timed && m.c.SlowCallDuration > 0 && m.now-c.start >= m.c.SlowCallDuration && outcome != ignored
 	switch outcome {
 	case success:
 		m.totals.Success++
@@ -222,8 +281,11 @@ func (m *model) finish(c *modelCall, outcome events.Outcome, panicked bool) {
 	if slow {
 		m.totals.Slow++
 	}
+	if c.would {
+		m.totals.WouldReject++
+	}
 	stale := c.generation != m.generation
-	if !stale {
+	if !stale && !c.would {
 		if c.state == halfOpen {
 			m.timeOut()
 			if stale = c.overdue || c.generation != m.generation; !stale {
@@ -234,7 +296,7 @@ func (m *model) finish(c *modelCall, outcome events.Outcome, panicked bool) {
 		}
 	}
 	if !c.silent {
-		m.tell("finished %v, %v, after %v, panicked %t, stale %t", c.state, outcome, m.now-c.start, panicked, stale)
+		m.tell("finished %v, %v, after %v, panicked %t, stale %t, would be rejected: %t", c.state, outcome, m.now-c.start, panicked, stale, c.would)
 	}
 }
 
@@ -302,6 +364,7 @@ func (m *model) snapshot(birth time.Time) events.Snapshot {
 		Time:           birth.Add(m.now),
 		State:          m.state,
 		Forced:         m.forced,
+		Shadow:         m.c.Shadow,
 		Since:          birth.Add(m.since),
 		Generation:     m.generation,
 		TimeIn:         m.timeIn,
@@ -311,7 +374,7 @@ func (m *model) snapshot(birth time.Time) events.Snapshot {
 		ProbesInFlight: len(m.out),
 		RetryAfter:     m.retryAfter(),
 	}
-	s.TimeIn[s.Status()] += m.now - m.since
+	s.TimeIn[s.Status()] += m.now - m.spentUntil
 	if m.state == closed {
 		s.LastClosed = s.Time
 		s.Judged = !m.forced && s.Window.Volume() >= uint64(m.c.VolumeThreshold)
@@ -325,17 +388,20 @@ func describe(e events.Event, birth time.Time) string {
 	case events.BreakerCreated:
 		return "created"
 	case events.CallStarted:
-		return fmt.Sprintf("started %v", e.State)
+		return fmt.Sprintf("started %v, would be rejected: %t", e.State, e.WouldReject)
 	case events.CallFinished:
-		return fmt.Sprintf("finished %v, %v, after %v, panicked %t, stale %t", e.State, e.Outcome, e.Duration, e.Panicked, e.Stale)
+		return fmt.Sprintf("finished %v, %v, after %v, panicked %t, stale %t, would be rejected: %t",
+			e.State, e.Outcome, e.Duration, e.Panicked, e.Stale, e.WouldReject)
 	case events.CallRejected:
 		return fmt.Sprintf("rejected %v, retry in %v", events.StatusOf(e.State, e.Forced), e.RetryAfter)
 	case events.StateChanged:
 		return fmt.Sprintf("%v→%v at %v, %s, generation %d, %+v, after %v, retry in %v",
-			events.StatusOf(e.From, e.FromForced), events.StatusOf(e.To, e.Forced), e.Time.Sub(birth),
+			e.FromStatus(), e.ToStatus(), e.Time.Sub(birth),
 			e.Reason, e.Generation, e.Counts, e.Elapsed, e.RetryAfter)
 	case events.WindowRotated:
 		return fmt.Sprintf("rotated at %v, %+v", e.Time.Sub(birth), e.Counts)
+	case events.BreakerReconfigured:
+		return fmt.Sprintf("reconfigured at %v, %v, shadow %t", e.Time.Sub(birth), e.New.ErrorThreshold, e.New.Shadow)
 	case events.BreakerRetired:
 		return fmt.Sprintf("retired at %v", e.Time.Sub(birth))
 	default:
@@ -363,12 +429,17 @@ func modelConfig(b []byte) resilience.CircuitBreakerConfig {
 		c.SlowCallDuration = pick(b[5]>>1, 1, time.Second, 2*time.Second)
 		c.SlowCallThreshold = pick(b[5]>>4, 0.5, 1, 0.2)
 	}
+	if b[6]&1 != 0 {
+		c.SleepWindowFactor = pick(b[6]>>1, 2.0, 1, 3)
+		c.MaxSleepWindow = c.SleepWindow * pick[time.Duration](b[6]>>4, 10, 5, 1)
+	}
+	c.Shadow = b[7]%4 == 3
 	return c
 }
 
 // modelHeader is the length of a script's configuration; its steps of two bytes each
 // follow.
-const modelHeader = 6
+const modelHeader = 8
 
 // drive takes a breaker and the model through the same script and compares them
 // after each step.
@@ -518,6 +589,21 @@ func drive(t *testing.T, script []byte, sinks ...events.Sink) {
 			require.Equal(t, err, got)
 			m.finish(call, outcome, false)
 		case 13:
+			if arg%2 == 0 {
+				step = "Reconfigure"
+				r := rand.New(rand.NewPCG(uint64(arg), uint64(len(steps))))
+				var b [modelHeader]byte
+				for i := range b {
+					b[i] = byte(r.Uint32())
+				}
+				next := modelConfig(b[:])
+				next.WindowSize, next.BucketCount = c.WindowSize, c.BucketCount
+				c = next
+				m.reconfigure(c)
+				require.NoError(t, cb.Reconfigure(&c))
+				synctest.Wait()
+				break
+			}
 			if arg != 13 && arg != 113 { // seldom: not much happens after it
 				continue
 			}
@@ -571,11 +657,11 @@ func FuzzBreaker(f *testing.F) {
 		f.Add(randomScript(r, 60))
 	}
 	// trip, sleep, probe, recover; two rounds
-	f.Add([]byte("\x00\x02\x02\x01\x02\x00" + "\x07\x00\x07\x00\x07\x00\x07\x00\x0a\x06\x06\x00\x06\x00\x07\x00\x07\x00\x07\x00\x07\x00\x0a\x06\x06\x00\x06\x00"))
+	f.Add([]byte("\x00\x02\x02\x01\x02\x00\x00\x00" + "\x07\x00\x07\x00\x07\x00\x07\x00\x0a\x06\x06\x00\x06\x00\x07\x00\x07\x00\x07\x00\x07\x00\x0a\x06\x06\x00\x06\x00"))
 	// probes that never return, then late results
-	f.Add([]byte("\x00\x00\x02\x01\x22\x00" + "\x07\x00\x0a\x06\x00\x00\x00\x00\x00\x00\x0a\x08\x02\x00\x02\x00\x02\x00\x0a\x06\x06\x00\x06\x00"))
+	f.Add([]byte("\x00\x00\x02\x01\x22\x00\x00\x00" + "\x07\x00\x0a\x06\x00\x00\x00\x00\x00\x00\x0a\x08\x02\x00\x02\x00\x02\x00\x0a\x06\x06\x00\x06\x00"))
 	// forced while probing, cleared, retired
-	f.Add([]byte("\x00\x00\x02\x01\x22\x00" + "\x07\x00\x0a\x06\x00\x00\x0c\x00\x02\x00\x0c\x02\x0a\x06\x06\x00\x0d\x0d\x06\x00\x07\x00\x0a\x06\x06\x00"))
+	f.Add([]byte("\x00\x00\x02\x01\x22\x00\x00\x00" + "\x07\x00\x0a\x06\x00\x00\x0c\x00\x02\x00\x0c\x02\x0a\x06\x06\x00\x0d\x0d\x06\x00\x07\x00\x0a\x06\x06\x00"))
 	f.Fuzz(func(t *testing.T, script []byte) {
 		synctest.Test(t, func(t *testing.T) { drive(t, script) })
 	})
@@ -598,7 +684,8 @@ func TestBreakerAgainstTheModel(t *testing.T) {
 		"forced", "force_cleared", "reset", "closed", "open", "half_open", "forced_open", "forced_closed",
 		"closed success", "closed failure", "closed ignored", "half-open success", "half-open failure", "half-open ignored",
 		"stale true", "panicked true", "rejected open", "rejected half_open", "rejected forced_open",
-		"WindowRotated", "BreakerRetired",
+		"WindowRotated", "BreakerRetired", "BreakerReconfigured", "would be rejected true", "shadow_open", "shadow_half_open",
+		"grown sleep window",
 	} {
 		require.GreaterOrEqual(t, met.times[what], 10, what)
 	}
@@ -616,11 +703,15 @@ func (m *metSoFar) event(_ context.Context, e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:
 		m.times[string(e.Reason)]++
-		m.times[events.StatusOf(e.To, e.Forced).String()]++
+		m.times[e.ToStatus().String()]++
+		if e.RetryAfter > 30*time.Second {
+			m.times["grown sleep window"]++
+		}
 	case events.CallFinished:
 		m.times[fmt.Sprint(e.State, " ", e.Outcome)]++
 		m.times[fmt.Sprint("stale ", e.Stale)]++
 		m.times[fmt.Sprint("panicked ", e.Panicked)]++
+		m.times[fmt.Sprint("would be rejected ", e.WouldReject)]++
 	case events.CallRejected:
 		m.times[fmt.Sprint("rejected ", events.StatusOf(e.State, e.Forced))]++
 	default:

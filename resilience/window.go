@@ -298,9 +298,17 @@ func (w *SlidingWindow) reshape(at, size time.Duration, buckets int, slows bool)
 	slows = slows || w.slows // the counter does not go back to zero
 	n := time.Duration(buckets)
 	span := (size + n - 1) / n
-	if span == w.span && buckets == m.buckets() && slows == w.slows {
-		same := m.with(m.hot, m.end)
-		same.heatAtSuccess, same.heatAtFailure = m.heatAtSuccess, m.heatAtFailure
+	if span == w.span && buckets == m.buckets() {
+		w.slows = slows
+		same := w.next(m.end, now, buckets)
+		same.hot, same.heatAtSuccess, same.heatAtFailure = m.hot, m.heatAtSuccess, m.heatAtFailure
+		for i := range buckets {
+			r := m.at(i)
+			if !m.slows {
+				r.slow = now.slow // no call was slow then
+			}
+			same.set(i, r)
+		}
 		w.publish(same)
 		return
 	}
