@@ -66,12 +66,12 @@ func NewCircuitBreaker(config *CircuitBreakerConfig) *CircuitBreaker {
 	if err := config.Validate(); err != nil {
 		panic(err)
 	}
-	return newBreaker(config, nil)
+	return newBreaker(config, nil, nil)
 }
 
-// newBreaker is NewCircuitBreaker of a valid configuration. Flights, if there are, are
-// kept of the calls of the breaker.
-func newBreaker(config *CircuitBreakerConfig, flights *flights) *CircuitBreaker {
+// newBreaker is NewCircuitBreaker of a valid configuration, whose rules, nil if they are
+// not made yet, may be shared. Flights, if there are, are kept of the breaker's calls.
+func newBreaker(config *CircuitBreakerConfig, shared *rules, flights *flights) *CircuitBreaker {
 	c := config.withDefaults()
 	b := &CircuitBreaker{
 		name:    c.Name,
@@ -80,7 +80,10 @@ func newBreaker(config *CircuitBreakerConfig, flights *flights) *CircuitBreaker 
 		flights: flights,
 		base:    time.Now(),
 	}
-	b.rules.Store(newRules(&c))
+	if shared == nil {
+		shared = newRules(&c)
+	}
+	b.rules.Store(shared)
 	b.observed = b.sink.CallStarted != nil || b.sink.CallFinished != nil
 	b.phase.Store(b.newPhase(StateClosed, false, b.base, 0, 1))
 	if created := b.sink.BreakerCreated; created != nil {

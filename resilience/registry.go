@@ -89,7 +89,7 @@ type Registry struct {
 	table []atomic.Pointer[entry]
 	base  time.Time
 
-	template CircuitBreakerConfig // guarded by mu
+	prefix string // the template's name
 
 	tick     atomic.Uint64 // advances under mu
 	crowded  atomic.Int64  // until when since base no room is looked for
@@ -103,6 +103,11 @@ type Registry struct {
 	count  int                     // entries in the table and on their way there
 	queue  []candidate             // who leaves first, as of the last sorting
 	closed bool
+
+	// How breakers are made: for whom to tell, and by which rules, which all share. Also
+	// guarded by mu.
+	template CircuitBreakerConfig
+	rules    *rules
 }
 
 // place is what a breaker is made for: a key, or the overflow.
@@ -149,8 +154,11 @@ func NewRegistry(config *RegistryConfig) *Registry {
 	if c.Template != nil {
 		r.template = *c.Template
 	}
+	filled := r.template.withDefaults()
+	r.rules = newRules(&filled)
+	r.prefix = r.template.Name
 	if r.name == nil {
-		r.name = nameAfter(r.template.Name)
+		r.name = nameAfter(r.prefix)
 	}
 	width := uint(bits.Len(uint(c.Max))) // so that slots outnumber entries
 	r.table = make([]atomic.Pointer[entry], 1<<width)
@@ -304,18 +312,21 @@ func (r *Registry) expect(p place) (born chan struct{}) {
 func (r *Registry) bear(p place, born chan struct{}, leaves *entry) *CircuitBreaker {
 	e := &entry{key: p.key}
 	defer func() {
-		if r.settle(p, e, leaves) {
-			close(born)
+		closed := r.settle(p, e, leaves)
+		close(born)
+		if e.breaker == nil {
 			return
 		}
-		close(born)
-		e.breaker.Close() // the registry was closed meanwhile
+		r.adapt(e) // the registry may have been reconfigured meanwhile
+		if closed {
+			e.breaker.Close()
+		}
 	}()
 	if leaves != nil {
 		leaves.breaker.Close()
 	}
 	r.mu.Lock()
-	c, closed := r.template, r.closed
+	c, rules, closed := r.template, r.rules, r.closed
 	r.mu.Unlock()
 	if closed { // nobody is to hear of a breaker any more
 		c.Events, c.Logger, c.Metrics = events.Sink{}, nil, nil
@@ -325,13 +336,13 @@ func (r *Registry) bear(p place, born chan struct{}, leaves *entry) *CircuitBrea
 		key = OverflowKey
 	}
 	c.Name = r.name(key)
-	e.breaker = newBreaker(&c, new(flights))
+	e.breaker = newBreaker(&c, rules, new(flights))
 	return e.breaker
 }
 
 // settle puts e into the place p that was kept for it, or gives the place up if e has
-// no breaker. It reports whether e is none that must be closed.
-func (r *Registry) settle(p place, e, left *entry) bool {
+// no breaker. It reports whether the registry was closed meanwhile.
+func (r *Registry) settle(p place, e, left *entry) (closed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.births, p)
@@ -343,7 +354,6 @@ func (r *Registry) settle(p place, e, left *entry) bool {
 		if !p.overflow && !r.closed {
 			r.count--
 		}
-		return true
 	case p.overflow:
 		r.overflow.Store(e)
 	case !r.closed:
@@ -354,7 +364,7 @@ func (r *Registry) settle(p place, e, left *entry) bool {
 		e.next.Store(slot.Load()) // before anybody can find e
 		slot.Store(e)
 	}
-	return !r.closed
+	return r.closed
 }
 
 // remove takes e out of the table. A reader that stands on e goes on to what was
@@ -465,6 +475,50 @@ func (r *Registry) Overflow() *CircuitBreaker {
 		return e.breaker
 	}
 	return nil
+}
+
+// Reconfigure makes template that of the breakers to come, and reconfigures those there
+// are, the overflow breaker among them: see [CircuitBreaker.Reconfigure]. Its Name must
+// be empty or that of the first template, and Events, Logger and Metrics must be unset.
+func (r *Registry) Reconfigure(template *CircuitBreakerConfig) error {
+	if err := template.validateChange(r.prefix); err != nil {
+		return err
+	}
+	filled := template.withDefaults()
+	rules := newRules(&filled)
+	r.mu.Lock()
+	r.rules = rules
+	all := r.entries()
+	if e := r.overflow.Load(); e != nil {
+		all = append(all, e)
+	}
+	r.mu.Unlock()
+	r.adaptAll(all)
+	return nil
+}
+
+// adaptAll adapts the breakers of all, also those after one whose sink panics.
+func (r *Registry) adaptAll(all []*entry) {
+	if len(all) == 0 {
+		return
+	}
+	defer r.adaptAll(all[1:])
+	r.adapt(all[0])
+}
+
+// adapt sees to it that e's breaker has the registry's rules. It looks again after it
+// changed them, so that of several that do so at once, with rules old and new, the last
+// leaves it with those that the registry has in the end.
+func (r *Registry) adapt(e *entry) {
+	for {
+		r.mu.Lock()
+		rules := r.rules
+		r.mu.Unlock()
+		if e.breaker.rules.Load() == rules {
+			return
+		}
+		e.breaker.reconfigure(rules)
+	}
 }
 
 // RegistryStats is a registry at one moment.

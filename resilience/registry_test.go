@@ -350,6 +350,39 @@ func TestRegistryCloseDuringABirth(t *testing.T) {
 	require.Zero(t, r.Len())
 }
 
+// All breakers of a registry are reconfigured, also those that are being born, and those
+// to come are born so.
+func TestRegistryReconfigure(t *testing.T) {
+	var during func()
+	r, rec := newRegistry(t, 2, events.Sink{BreakerCreated: func(context.Context, events.BreakerCreated) {
+		if f := during; f != nil {
+			during = nil
+			f()
+		}
+	}})
+	a := r.Get("a")
+	a.ForceOpen()
+	stricter := &resilience.CircuitBreakerConfig{VolumeThreshold: 1}
+	during = func() { require.NoError(t, r.Reconfigure(stricter)) }
+	b := r.Get("b")
+	b.ForceOpen()
+	over := r.Get("c")
+	require.Equal(t, open, a.State(), "it keeps its state")
+	a.Reset()
+	b.Reset()
+	for _, cb := range []*resilience.CircuitBreaker{a, b, over} {
+		failIn(t, cb, 1)
+		require.Equal(t, open, cb.State())
+	}
+	require.Len(t, eventstest.Of[events.BreakerReconfigured](rec), 2, "the overflow breaker was born so")
+
+	require.NoError(t, r.Reconfigure(nil))
+	require.Len(t, eventstest.Of[events.BreakerReconfigured](rec), 5)
+	require.EqualError(t, r.Reconfigure(&resilience.CircuitBreakerConfig{Name: "x"}),
+		`resilience: CircuitBreakerConfig.Name is x, want "", which cannot change, or none`)
+	require.ErrorIs(t, r.Reconfigure(&resilience.CircuitBreakerConfig{BucketCount: -1}), resilience.ErrInvalidConfig)
+}
+
 func TestRegistryKnownKeysDoNotAllocate(t *testing.T) {
 	r := resilience.NewRegistry(&resilience.RegistryConfig{Max: 16})
 	all := make([]string, 16)
