@@ -252,7 +252,7 @@ func (rr *replayReader) Read(p []byte) (int, error) {
 // keep keeps what rr read from the body. It requires mu.
 func (r *replay) keep(rr *replayReader, data []byte) {
 	size := rr.off + len(data)
-	if rr.off > len(r.kept) || size > r.limit && r.isLatest(rr, true) {
+	if size > r.limit && r.isLatest(rr, true) {
 		r.kept = nil
 	} else {
 		if r.kept == nil {

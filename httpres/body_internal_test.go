@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -157,6 +158,53 @@ func TestCloseWhileReading(t *testing.T) {
 	require.NoError(t, b.Close())
 	require.Equal(t, io.ErrClosedPipe, <-failed)
 	require.False(t, r.failed.Load(), "it was we who ended it")
+}
+
+// A reader that was not closed when the next came reads no more either.
+func TestOnlyTheLatestReads(t *testing.T) {
+	r := &replay{src: &source{Reader: strings.NewReader("hello")}, limit: 10}
+	first, err := r.reader()
+	require.NoError(t, err)
+	second, err := r.reader()
+	require.NoError(t, err)
+	_, err = first.Read(make([]byte, 1))
+	require.Equal(t, http.ErrBodyReadAfterClose, err)
+	got, err := io.ReadAll(second)
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(got))
+}
+
+// What is kept of a body, and what goes as it is.
+func TestBodyKinds(t *testing.T) {
+	get := func() (io.ReadCloser, error) { return nil, nil }
+	for name, c := range map[string]struct {
+		req  http.Request
+		safe bool
+		want bodyKind
+	}{
+		"none":                      {http.Request{}, true, noBody},
+		"said to be none":           {http.Request{Body: http.NoBody}, true, noBody},
+		"another can be had":        {http.Request{Body: &source{}, GetBody: get, ContentLength: 1 << 40}, true, getBody},
+		"of an unknown length":      {http.Request{Body: &source{}, ContentLength: -1}, true, replayed},
+		"of a length that fits":     {http.Request{Body: &source{}, ContentLength: 10}, true, replayed},
+		"of one that does not":      {http.Request{Body: &source{}, ContentLength: 11}, true, single},
+		"of a request sent once":    {http.Request{Body: &source{}, ContentLength: 5}, false, single},
+		"one for a request so sent": {http.Request{Body: &source{}, GetBody: get}, false, getBody},
+	} {
+		var b body
+		b.begin(&c.req, c.safe, 10)
+		require.Equal(t, c.want, b.kind, name)
+	}
+	file, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	defer func() { _ = file.Close() }()
+	var b body
+	b.begin(&http.Request{Body: file}, false, 10)
+	got, err := b.next()
+	require.NoError(t, err)
+	require.Same(t, file, got, "the kernel sends it")
+	_, err = b.next()
+	require.Error(t, err)
 }
 
 func TestBodyOfTheCallerFails(t *testing.T) {

@@ -1,8 +1,10 @@
 package httpres
 
 import (
+	"fmt"
 	"math/big"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -55,5 +57,18 @@ func TestTokens(t *testing.T) {
 		"": false, "a b": false, "a:": false, "\x7f": false, "ä": false, "a\n": false,
 	} {
 		require.Equal(t, want, isToken(s), s)
+	}
+}
+
+// Hosts that share a slot of what is remembered do not share a key.
+func TestKeysThatAreRemembered(t *testing.T) {
+	h := newHosts()
+	for range 2 {
+		for i := range 1000 {
+			for _, scheme := range []string{"http", "https"} {
+				u := &url.URL{Scheme: scheme, Host: fmt.Sprintf("host%d:80", i)}
+				require.Equal(t, hostKey(u), h.key(u))
+			}
+		}
 	}
 }

@@ -567,6 +567,38 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// A budget that is used up ends the retry before the response is discarded, and requests
+// that must not be sent again pay into it like all others.
+func TestBudget(t *testing.T) {
+	budget := resilience.NewRetryBudget(&resilience.BudgetConfig{Ratio: 0.5, MinPerSecond: 1e-9})
+	b := answering(status(503))
+	var why reasons
+	retry := noWait()
+	retry.Budget = budget
+	rt := transport(t, httpres.TransportConfig{Base: b, Retry: retry, Events: why.sink()})
+	for _, method := range []string{"POST", "GET", "GET"} {
+		resp, err := rt.RoundTrip(request(t, method, there, nil))
+		require.NoError(t, err)
+		require.Equal(t, 503, resp.StatusCode)
+		require.Equal(t, "Service Unavailable", readAll(t, resp))
+	}
+	require.Equal(t, []events.Reason{events.ReasonNotRetryable, events.ReasonBudgetExhausted, events.ReasonBudgetExhausted}, why.all)
+	require.Equal(t, 4, b.count(), "two and a half operations paid for one retry")
+}
+
+// A breaker in shadow mode says that it would reject, and does not.
+func TestShadowMode(t *testing.T) {
+	b := answering(status(500))
+	rt := transport(t, httpres.TransportConfig{Base: b, Breaker: &resilience.CircuitBreakerConfig{VolumeThreshold: 1, Shadow: true}})
+	for range 3 {
+		resp, err := rt.RoundTrip(request(t, "GET", there, nil))
+		require.NoError(t, err)
+		require.Equal(t, 500, resp.StatusCode)
+	}
+	require.Equal(t, resilience.StateOpen, rt.Breakers().Get("http://there.test").State())
+	require.Equal(t, 3, b.count())
+}
+
 // A wait that does not fit before the deadline is not begun, and the response is still
 // there.
 func TestDeadlineBeforeTheNextAttempt(t *testing.T) {
@@ -706,6 +738,64 @@ func (c *counting) Read(p []byte) (int, error) {
 func (c *counting) Close() error {
 	c.closed++
 	return nil
+}
+
+// An attempt that fails ends its context.
+func TestTheContextOfAnAttemptThatFails(t *testing.T) {
+	var contexts []context.Context
+	rt := transport(t, httpres.TransportConfig{AttemptTimeout: time.Hour, Base: base(func(req *http.Request) (*http.Response, error) {
+		require.NoError(t, req.Context().Err())
+		contexts = append(contexts, req.Context())
+		return nil, errDown
+	})})
+	_, err := rt.RoundTrip(request(t, "GET", there, nil))
+	require.ErrorIs(t, err, errDown)
+	require.Len(t, contexts, 3)
+	for _, ctx := range contexts {
+		require.ErrorIs(t, ctx.Err(), context.Canceled)
+	}
+}
+
+// What net/http needs to send a request again by itself is there for bodies that are
+// kept, and fails for those that no longer are.
+func TestGetBodyOfAnAttempt(t *testing.T) {
+	for size, again := range map[int]bool{5: true, 20: false} {
+		want := strings.Repeat("x", size)
+		rt := transport(t, httpres.TransportConfig{MaxBody: 10, Base: base(func(req *http.Request) (*http.Response, error) {
+			first, err := io.ReadAll(req.Body)
+			require.NoError(t, err)
+			require.Equal(t, want, string(first))
+			require.NoError(t, req.Body.Close())
+			body, err := req.GetBody()
+			require.Equal(t, again, err == nil)
+			if again {
+				second, err := io.ReadAll(body)
+				require.NoError(t, err)
+				require.Equal(t, want, string(second))
+				require.NoError(t, body.Close())
+			}
+			return status(200)(req)
+		})})
+		body := &tracked{Reader: strings.NewReader(want)}
+		_, err := rt.RoundTrip(request(t, "PUT", there, body))
+		require.NoError(t, err)
+		require.Equal(t, int64(1), body.closed.Load())
+	}
+}
+
+// A GetBody that fails ends it, and is no failure of the server.
+func TestGetBodyThatFails(t *testing.T) {
+	wrong := errors.New("wrong")
+	b := answering(status(503))
+	rt := transport(t, httpres.TransportConfig{Base: b})
+	req := request(t, "PUT", there, strings.NewReader("body"))
+	req.GetBody = func() (io.ReadCloser, error) { return nil, wrong }
+	_, err := rt.RoundTrip(req)
+	require.ErrorIs(t, err, wrong)
+	require.ErrorContains(t, err, "httpres: no other body for the request: wrong")
+	require.Equal(t, 1, b.count())
+	_, failures, ignored, _ := counts(rt, "http://there.test")
+	require.Equal(t, [2]uint64{1, 1}, [2]uint64{failures, ignored}, "the 503, and what was not sent")
 }
 
 // The context of the attempt that won lives until its body is read to the end, fails, or

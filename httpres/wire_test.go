@@ -367,6 +367,24 @@ func TestLargeBodies(t *testing.T) {
 	})
 }
 
+// The same when there is no answer: the error is the attempt's own.
+func TestLargeBodiesAndErrors(t *testing.T) {
+	both(t, func(t *testing.T, http2 bool) {
+		server, tr := newFlaky(t, http2, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			reset(w, r)
+		})
+		rt := transport(t, httpres.TransportConfig{Base: tr, MaxBody: 4096})
+		_, err := rt.RoundTrip(request(t, "PUT", server.URL, stream(strings.Repeat("x", 5000))))
+		require.Error(t, err)
+		_, several := errors.AsType[*resilience.RetryError](err)
+		require.False(t, several, "%v", err)
+		require.Equal(t, int64(1), server.requests.Load())
+		_, failures, _, _ := counts(rt, server.URL)
+		require.Equal(t, uint64(1), failures)
+	})
+}
+
 // A body that the caller cannot read is nobody's failure but his.
 func TestBodiesThatFail(t *testing.T) {
 	both(t, func(t *testing.T, http2 bool) {
