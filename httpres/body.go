@@ -125,7 +125,7 @@ type watched struct {
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.ReadCloser.Read(p)
-	if err != nil && err != io.EOF && !w.closed.Load() { //nolint:errorlint // as readers return it
+	if err != nil && err != io.EOF && !w.closed.Load() {
 		w.failed.Store(true)
 	}
 	return n, err
@@ -244,7 +244,7 @@ func (rr *replayReader) Read(p []byte) (int, error) {
 	r.keep(rr, p[:n])
 	if err != nil && !r.isClosed() {
 		r.err = err
-		r.failed.Store(err != io.EOF) //nolint:errorlint // as readers return it
+		r.failed.Store(err != io.EOF)
 	}
 	return n, err
 }

@@ -40,7 +40,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	fmt.Println(resp.StatusCode, string(body), err)
 	// Output:
@@ -125,7 +125,7 @@ func ExampleTransportConfig_key() {
 func ExampleHandler() {
 	breaker := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Name: "checkout", SleepWindow: time.Minute})
 	defer breaker.Close()
-	checkout := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "thank you") })
+	checkout := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "thank you") })
 	handler := httpres.Handler(breaker, checkout)
 
 	breaker.ForceOpen() // as if too many requests had failed
@@ -144,7 +144,7 @@ func ExampleKeyedHandler() {
 	defer breakers.Close()
 	mux := http.NewServeMux()
 	mux.Handle("GET /orders/{id}", httpres.KeyedHandler(breakers, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, "order ", r.PathValue("id"))
+		_, _ = fmt.Fprint(w, "order ", r.PathValue("id"))
 	})))
 
 	w := httptest.NewRecorder()

@@ -97,7 +97,7 @@ func (s *serving) run(ctx context.Context) (err error) {
 		}
 		switch p := recover(); p {
 		case nil: // runtime.Goexit
-		case http.ErrAbortHandler: //nolint:errorlint // as net/http compares it
+		case http.ErrAbortHandler:
 			s.aborted, err = true, context.Canceled
 		default:
 			panic(p)

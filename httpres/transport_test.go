@@ -352,8 +352,8 @@ func TestHost(t *testing.T) {
 }
 
 func TestBadRequestsAreNoFailures(t *testing.T) {
-	real := &http.Transport{}
-	defer real.CloseIdleConnections()
+	network := &http.Transport{}
+	defer network.CloseIdleConnections()
 	for name, change := range map[string]func(*http.Request){
 		"scheme": func(r *http.Request) { r.URL.Scheme = "gopher" },
 		"host":   func(r *http.Request) { r.URL.Host, r.Host = "", "x" },
@@ -363,7 +363,7 @@ func TestBadRequestsAreNoFailures(t *testing.T) {
 		"nil":    func(r *http.Request) { r.Header = nil },
 	} {
 		var why reasons
-		rt := transport(t, httpres.TransportConfig{Base: real, Key: func(*http.Request) string { return "k" }, Events: why.sink()})
+		rt := transport(t, httpres.TransportConfig{Base: network, Key: func(*http.Request) string { return "k" }, Events: why.sink()})
 		req := request(t, "GET", there, nil)
 		change(req)
 		_, err := rt.RoundTrip(req)
@@ -384,7 +384,7 @@ func TestNotMade(t *testing.T) {
 		require.Equal(t, int64(1), body.closed.Load(), name)
 	}
 	rt := transport(t, httpres.TransportConfig{Base: answering(status(200))})
-	_, err := rt.RoundTrip(nil) //nolint:staticcheck // on purpose
+	_, err := rt.RoundTrip(nil)
 	require.EqualError(t, err, "httpres: nil Request")
 	body := &tracked{Reader: strings.NewReader("x")}
 	_, err = rt.RoundTrip(&http.Request{Body: body})
@@ -837,7 +837,7 @@ func TestUntilBodyEnd(t *testing.T) {
 		"body, dies":    {true, true, [3]uint64{0, 1, 0}},
 	} {
 		for _, method := range []string{"GET", "POST"} { // with a context of its own, and without
-			rt := transport(t, httpres.TransportConfig{UntilBodyEnd: c.until, Base: base(func(req *http.Request) (*http.Response, error) {
+			rt := transport(t, httpres.TransportConfig{UntilBodyEnd: c.until, Base: base(func(*http.Request) (*http.Response, error) {
 				var body io.Reader = strings.NewReader("half")
 				if c.fails {
 					body = io.MultiReader(body, failing{io.ErrUnexpectedEOF})
@@ -913,7 +913,7 @@ func (*duplex) Close() error { return nil }
 
 // 10 000 hosts, all of which work, need no more breakers than there may be.
 func TestManyHosts(t *testing.T) {
-	rt := transport(t, httpres.TransportConfig{Base: base(func(req *http.Request) (*http.Response, error) {
+	rt := transport(t, httpres.TransportConfig{Base: base(func(*http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
 	}), MaxBreakers: 50})
 	for i := range 10_000 {

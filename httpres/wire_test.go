@@ -130,7 +130,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(page)))
 		long(w, r)
 	}
-	gone := func(w http.ResponseWriter, r *http.Request) {
+	gone := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "1000000")
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = w.Write(make([]byte, 1_000_000))
@@ -196,7 +196,7 @@ func TestNoConnectionIsHeldWhileWaiting(t *testing.T) {
 func TestIdleConnectionsThatBreak(t *testing.T) {
 	for _, method := range []string{"GET", "PUT", "POST"} {
 		var got atomic.Value
-		server, tr := newFlaky(t, false, func(w http.ResponseWriter, r *http.Request) {
+		server, tr := newFlaky(t, false, func(_ http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			got.Store(string(body))
 		})
@@ -278,7 +278,7 @@ func TestWhatPassesThrough(t *testing.T) {
 		})
 		rt := transport(t, httpres.TransportConfig{Base: tr})
 		hints := 0
-		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
 			hints++
 			return nil
 		}})

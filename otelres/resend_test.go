@@ -30,11 +30,11 @@ func (r *roundTripper) CloseIdleConnections() { r.idle++ }
 func TestResendCountFindsTheSpanOfTheRequest(t *testing.T) {
 	k := newKit(t, otelres.WithBreakerSpans())
 	tracer := k.tracers.Tracer("client")
-	send := func(ctx context.Context, make func(context.Context) (context.Context, trace.Span)) {
+	send := func(ctx context.Context, begin func(context.Context) (context.Context, trace.Span)) {
 		rt := k.ResendCount(&roundTripper{f: func(*http.Request) {}}, resilience.AttemptFromContext)
 		retrier := resilience.NewRetrier(&resilience.RetryConfig{InitialDelay: 1, MaxDelay: 1, Events: k.sink})
 		_ = retrier.Run(ctx, func(ctx context.Context) error {
-			ctx, span := make(ctx)
+			ctx, span := begin(ctx)
 			defer span.End()
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://there.test", nil)
 			require.NoError(t, err)
