@@ -29,6 +29,14 @@ func benchSink() events.Sink {
 		AttemptFinished: func(context.Context, events.AttemptFinished) {},
 		RetryScheduled:  func(context.Context, events.RetryScheduled) {},
 		RetryFinished:   func(context.Context, events.RetryFinished) {},
+
+		TimedOut:             func(context.Context, events.TimedOut) {},
+		BulkheadWaited:       func(context.Context, events.BulkheadWaited) {},
+		BulkheadRejected:     func(context.Context, events.BulkheadRejected) {},
+		RateLimited:          func(context.Context, events.RateLimited) {},
+		FellBack:             func(context.Context, events.FellBack) {},
+		HedgeAttemptStarted:  func(ctx context.Context, _ events.HedgeAttemptStarted) context.Context { return ctx },
+		HedgeAttemptFinished: func(context.Context, events.HedgeAttemptFinished) {},
 	}
 }
 
@@ -194,4 +202,43 @@ func BenchmarkRetryBudget(b *testing.B) {
 			_ = resilience.Retry(b.Context(), c, work)
 		}
 	})
+}
+
+// BenchmarkPolicies is what each of the other policies adds to work that it lets be.
+func BenchmarkPolicies(b *testing.B) {
+	work := func(context.Context) error { return nil }
+	for _, policy := range []struct {
+		name string
+		make func(s events.Sink) resilience.Policy
+	}{
+		{"timeout", func(s events.Sink) resilience.Policy {
+			return resilience.NewTimeout(&resilience.TimeoutConfig{Events: s})
+		}},
+		{"bulkhead", func(s events.Sink) resilience.Policy {
+			return resilience.NewBulkhead(&resilience.BulkheadConfig{Events: s})
+		}},
+		{"ratelimit", func(s events.Sink) resilience.Policy {
+			return resilience.NewRateLimit(&resilience.RateLimitConfig{Allow: unlimited{}, Events: s})
+		}},
+		{"fallback", func(s events.Sink) resilience.Policy {
+			return resilience.NewFallback(&resilience.FallbackConfig[struct{}]{
+				Value: func(context.Context, error) (struct{}, error) { return struct{}{}, nil }, Events: s,
+			})
+		}},
+		{"hedge", func(s events.Sink) resilience.Policy {
+			return resilience.NewHedge(&resilience.HedgeConfig{Delay: time.Hour, Events: s})
+		}},
+		{"hedge, quantile", func(s events.Sink) resilience.Policy {
+			return resilience.NewHedge(&resilience.HedgeConfig{Delay: time.Hour, Quantile: 0.999, Events: s})
+		}},
+	} {
+		b.Run(policy.name, func(b *testing.B) {
+			withAndWithoutSink(b, func(b *testing.B, s events.Sink) {
+				p, ctx := policy.make(s), b.Context()
+				for b.Loop() {
+					_ = p.Run(ctx, work)
+				}
+			})
+		})
+	}
 }

@@ -276,7 +276,7 @@ func TestHedgeUnderDo(t *testing.T) {
 			return nil
 		})
 		begun.Store(0)
-		got, err = resilience.Do(t.Context(), resilience.Chain(h, strict), func(ctx context.Context) (int, error) {
+		got, err = resilience.Do(t.Context(), resilience.Chain(h, strict), func(context.Context) (int, error) {
 			n := int(begun.Add(1))
 			if n == 1 {
 				time.Sleep(3 * time.Second)

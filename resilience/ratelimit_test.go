@@ -189,7 +189,7 @@ func TestRateLimitConfig(t *testing.T) {
 	} {
 		require.EqualError(t, configError(t, func() { resilience.NewRateLimit(c) }), want)
 	}
-	configError(t, func() { resilience.NewRateLimit(nil) })
+	_ = configError(t, func() { resilience.NewRateLimit(nil) })
 	require.Equal(t, "default", resilience.NewRateLimit(&resilience.RateLimitConfig{Allow: limiter, Wait: none}).Name())
 }
 

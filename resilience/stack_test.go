@@ -88,9 +88,9 @@ func (s *stack) requireQuiet(t *testing.T, when string) {
 // The operation, then cancelled at each of its events, and at each moment in between.
 func TestStackCancelledAtEveryPoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var total int32
+		var seen atomic.Int32
 		rec := eventstest.New(t)
-		s := newStack(rec.Sink(everyEvent(func(_ context.Context, n int32) { total = n })))
+		s := newStack(rec.Sink(everyEvent(func(context.Context, int32) { seen.Add(1) })))
 		began := time.Now()
 		got, err := s.do(t.Context())
 		require.NoError(t, err)
@@ -101,6 +101,7 @@ func TestStackCancelledAtEveryPoint(t *testing.T) {
 		for _, k := range []events.Kind{events.KindTimedOut, events.KindBulkheadWaited, events.KindRetryScheduled, events.KindHedgeAttemptFinished} {
 			require.Contains(t, rec.Kinds(), k, "most that can happen does")
 		}
+		total := seen.Load()
 		require.Greater(t, total, int32(20))
 
 		for at := int32(1); at <= total; at++ {
@@ -112,7 +113,7 @@ func TestStackCancelledAtEveryPoint(t *testing.T) {
 					cancel()
 				}
 			})))
-			requireCancelled(t, s, ctx, when)
+			requireCancelled(ctx, t, s, when)
 			rec.Check()
 		}
 		for at := time.Duration(0); at < length; at += 7 * time.Millisecond {
@@ -120,14 +121,14 @@ func TestStackCancelledAtEveryPoint(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(at, cancel)
 			rec := eventstest.New(t)
-			requireCancelled(t, newStack(rec.Sink()), ctx, when)
+			requireCancelled(ctx, t, newStack(rec.Sink()), when)
 			rec.Check()
 			cancel()
 		}
 	})
 }
 
-func requireCancelled(t *testing.T, s *stack, ctx context.Context, when string) {
+func requireCancelled(ctx context.Context, t *testing.T, s *stack, when string) {
 	t.Helper()
 	got, err := s.do(ctx)
 	if err != nil { // unless it was cancelled in the end, when it had succeeded
@@ -141,9 +142,10 @@ func requireCancelled(t *testing.T, s *stack, ctx context.Context, when string) 
 // A sink that panics at any of the events reaches the caller, and costs no slot.
 func TestStackWhoseSinkPanicsAtEveryEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var total int32
-		_, err := newStack(everyEvent(func(_ context.Context, n int32) { total = n })).do(t.Context())
+		var seen atomic.Int32
+		_, err := newStack(everyEvent(func(context.Context, int32) { seen.Add(1) })).do(t.Context())
 		require.NoError(t, err)
+		total := seen.Load()
 		boom := errors.New("sink")
 		for at := int32(1); at <= total; at++ {
 			when := fmt.Sprint("panic at event ", at)

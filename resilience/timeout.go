@@ -115,7 +115,7 @@ func (t *Timeout) judge(ctx, limited context.Context, deadline time.Time, err er
 		if late < 0 {
 			return err
 		}
-	} else if context.Cause(limited) != error(t.expired) {
+	} else if context.Cause(limited) != error(t.expired) { //nolint:errorlint // identity is meant: another timeout's cause is one too
 		return err // ctx ended first
 	}
 	if t.sink.TimedOut != nil && listens(ctx, &t.sink) {

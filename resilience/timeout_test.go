@@ -122,7 +122,7 @@ func TestTimeoutKeepsTheWorksError(t *testing.T) {
 			<-ctx.Done()
 			return fmt.Errorf("rpc: %w", context.Canceled)
 		})
-		requireTimeout(t, err)
+		_ = requireTimeout(t, err)
 		require.NotErrorIs(t, err, context.Canceled)
 		require.True(t, resilience.DefaultErrorClassifier(err))
 		require.EqualError(t, err, `resilience: timeout "search" of 1s passed`)
@@ -134,28 +134,32 @@ func TestTimeoutIsTheCauseOfItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to, _ := timeout(t)
 		outer := resilience.NewTimeout(&resilience.TimeoutConfig{Name: "all", Limit: 2 * time.Second})
-		var causes []error
+		var causes []string
 		look := func(ctx context.Context) error {
 			<-ctx.Done()
-			causes = append(causes, context.Cause(ctx))
+			cause, ok := errors.AsType[*resilience.TimeoutError](context.Cause(ctx))
+			require.True(t, ok)
+			causes = append(causes, cause.Name)
 			return ctx.Err()
 		}
-		requireTimeout(t, to.Run(t.Context(), look))
-		require.Equal(t, "search", causes[0].(*resilience.TimeoutError).Name)
+		_ = requireTimeout(t, to.Run(t.Context(), look))
+		require.Equal(t, []string{"search"}, causes)
 
 		// The outer one passes within the second inner one, and says so; within itself
 		// a timeout is passed once.
 		err := outer.Run(t.Context(), func(ctx context.Context) error {
-			requireTimeout(t, to.Run(ctx, look))
+			_ = requireTimeout(t, to.Run(ctx, look))
 			time.Sleep(time.Second / 2)
 			err := to.Run(ctx, look)
 			require.Equal(t, context.DeadlineExceeded, err)
 			return err
 		})
-		require.Equal(t, "all", err.(*resilience.TimeoutError).Name)
-		require.Equal(t, "all", causes[2].(*resilience.TimeoutError).Name)
+		passed, ok := errors.AsType[*resilience.TimeoutError](err)
+		require.True(t, ok)
+		require.Equal(t, "all", passed.Name)
+		require.Equal(t, []string{"search", "search", "all"}, causes)
 		again, rec := timeout(t)
-		requireTimeout(t, again.Run(t.Context(), func(ctx context.Context) error { return again.Run(ctx, look) }))
+		_ = requireTimeout(t, again.Run(t.Context(), func(ctx context.Context) error { return again.Run(ctx, look) }))
 		require.Len(t, eventstest.Of[events.TimedOut](rec), 1)
 	})
 }
@@ -168,13 +172,13 @@ func TestTimeoutInRetryAndBreaker(t *testing.T) {
 		retrier := resilience.NewRetrier(&resilience.RetryConfig{InitialDelay: time.Second, Events: rec.Sink()})
 		err := resilience.Chain(retrier, breaker, to).Run(t.Context(), patient(time.Minute))
 		require.ErrorIs(t, err, resilience.ErrRetriesExhausted)
-		requireTimeout(t, err)
+		_ = requireTimeout(t, err)
 		require.Equal(t, events.Counts{Failure: 3}, breaker.GetStats().Totals)
 		require.Len(t, eventstest.Of[events.TimedOut](rec), 3)
 
 		// Around the retry it ends the operation, in an attempt or in a wait.
 		err = resilience.Chain(to, retrier).Run(t.Context(), patient(time.Minute))
-		requireTimeout(t, err)
+		_ = requireTimeout(t, err)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		e, ok := errors.AsType[*resilience.RetryError](err)
 		require.False(t, ok, "one attempt that the context ended comes back as it is: %v", e)

@@ -137,8 +137,9 @@ func (f feed) bulkhead(h events.Header) {
 	}})
 }
 
-// hedge begins attempt n in ctx, that of the operation.
-func (f feed) hedge(ctx context.Context, n int, previous context.Context) context.Context {
+// hedge begins attempt n in ctx, that of the operation; previous is that of the attempt
+// before.
+func (f feed) hedge(ctx, previous context.Context, n int) context.Context {
 	e := events.HedgeAttemptStarted{Header: charge, Attempt: n, Previous: previous}
 	if n > 1 {
 		e.Delay = time.Second
@@ -288,12 +289,12 @@ var kept = []struct {
 		f.BudgetExhausted(f.ctx, events.BudgetExhausted{Header: h, Retry: "charge", Attempt: 2, Err: errDown})
 	}},
 	{"hedges, one within another, that end when they like", func(f feed) {
-		first := f.hedge(f.ctx, 1, nil)
-		second := f.hedge(f.ctx, 2, first)
-		inner := f.hedge(second, 1, nil)
+		first := f.hedge(f.ctx, nil, 1)
+		second := f.hedge(f.ctx, first, 2)
+		inner := f.hedge(second, nil, 1)
 		f.lose(first, 1)
 		f.win(inner, 1)
-		third := f.hedge(f.ctx, 3, second)
+		third := f.hedge(f.ctx, second, 3)
 		f.win(third, 3)
 		f.lose(second, 2)
 	}},
@@ -820,9 +821,9 @@ var broken = []struct {
 	}},
 	{"hedges that do not fit", func(f feed) {
 		first := f.HedgeAttemptStarted(f.ctx, events.HedgeAttemptStarted{Header: charge, Attempt: 1, Delay: 1})
-		within := f.hedge(first, 2, first)
-		fourth := f.hedge(f.ctx, 4, within)
-		f.hedge(f.ctx, 2, nil)
+		within := f.hedge(first, first, 2)
+		fourth := f.hedge(f.ctx, within, 4)
+		f.hedge(f.ctx, nil, 2)
 		f.win(first, 1)
 		f.win(first, 1)
 		f.win(within, 2)
