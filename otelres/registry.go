@@ -212,8 +212,12 @@ func (o *observation) add(b *breaker) {
 	s := b.snapshot()
 	o.totals.add(&s)
 	o.status[s.Status()]++
-	if o.lastClosed.IsZero() || s.LastClosed.Before(o.lastClosed) {
-		o.lastClosed = s.LastClosed
+	lastClosed := s.LastClosed
+	if status := s.Status(); status != events.StatusOf(s.State, s.Forced) {
+		lastClosed = s.Time // in shadow mode nobody is turned away
+	}
+	if o.lastClosed.IsZero() || lastClosed.Before(o.lastClosed) {
+		o.lastClosed = lastClosed
 	}
 	if s.Judged {
 		o.judged = true

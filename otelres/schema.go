@@ -183,7 +183,7 @@ var metricTable = [metricCount]metricDef{
 		brief:      "Time spent in the state since the breaker's birth."},
 	metricLastClosed: {name: "resilience.circuit_breaker.last_closed_time", kind: observableGauge, float: true, unit: "s",
 		attributes: []attribute.Key{keyBreakerName},
-		brief:      "Unix time at which the breaker was last closed: now while it is; the earliest where several have one name."},
+		brief:      "Unix time at which the breaker was last closed: now while it is, and while what is open rejects nothing because it is in shadow mode; the earliest where several have one name."},
 	metricTransitions: {name: "resilience.circuit_breaker.transitions", kind: counter, unit: "{transition}",
 		attributes: []attribute.Key{keyBreakerName, keyPreviousState, keyBreakerState},
 		brief:      "State changes, but for those from or to a state of shadow mode."},

@@ -210,15 +210,11 @@ func (b *RetryBudget) withdraw() bool {
 	return true
 }
 
-// allow reports whether attempt n of the retry of the given name may follow an attempt
-// that failed with err, and tells if not.
-func (b *RetryBudget) allow(ctx context.Context, retry string, n int, err error) bool {
-	if b.withdraw() {
-		return true
-	}
+// tellExhausted tells that attempt n of the retry of the given name will not follow an
+// attempt that failed with err.
+func (b *RetryBudget) tellExhausted(ctx context.Context, retry string, n int, err error) {
 	s := &b.sink
 	if s.BudgetExhausted != nil && (s.Enabled == nil || s.Enabled(ctx)) && !b.retired.Load() {
 		s.BudgetExhausted(ctx, events.BudgetExhausted{Header: b.header(), Retry: retry, Attempt: n, Err: err})
 	}
-	return false
 }

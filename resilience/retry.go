@@ -348,8 +348,9 @@ const kept = 4
 
 // retrying is one retried operation whose first attempt failed.
 type retrying struct {
-	config *RetryConfig
-	work   work
+	config    *RetryConfig
+	work      work
+	operation context.Context // that sinks derived for the operation, if there are any
 
 	// What was decided last. Valid after decide or wait said so.
 	reason events.Reason // why the retry ends
@@ -407,7 +408,11 @@ func (r *retrying) decide(ctx context.Context, n int, err error) (again bool) {
 		}
 	}
 	// Asked last: what is taken out is for an attempt that follows.
-	if b := r.config.Budget; b != nil && !b.allow(ctx, r.work.name(r.config), n+1, err) {
+	if b := r.config.Budget; b != nil && !b.withdraw() {
+		if r.operation != nil {
+			ctx = r.operation
+		}
+		b.tellExhausted(ctx, r.work.name(r.config), n+1, err)
 		return r.stop(events.ReasonBudgetExhausted)
 	}
 	return true

@@ -26,6 +26,7 @@ func retryObserved(ctx context.Context, config *RetryConfig, w work) error {
 			ctx = derived
 		}
 	}
+	r.operation = ctx
 	defer r.tellFinished(ctx)
 	return r.run(ctx)
 }
