@@ -344,7 +344,9 @@ func (c Config) play(ctx context.Context, s script.Script, enter func(script.Pha
 		playing, cancel = context.WithTimeout(ctx, c.Duration)
 	}
 	defer cancel()
-	for s.Play(playing, enter) == nil {
+	var err error
+	for err == nil {
+		err = s.Play(playing, enter)
 	}
 	if c.Duration == 0 {
 		return nil // it is done when it is told so

@@ -132,10 +132,10 @@ func (l *Log) Intro(i Intro) {
 	if len(i.Pages) > 0 {
 		text += "\n"
 	}
-	for _, p := range i.Pages {
-		text += fmt.Sprintf("  %-9s ", p.Name) + l.style.bold(p.URL) + "\n"
-	}
 	l.write(text)
+	for _, p := range i.Pages {
+		l.write(fmt.Sprintf("  %-9s ", p.Name) + l.style.bold(p.URL) + "\n")
+	}
 }
 
 // Kinds returns the kinds of events that a log has a use for, to be given to
