@@ -248,7 +248,7 @@ func (t *Telemetry) observe(_ context.Context, o metric.Observer) error {
 	for _, b := range t.breakers.observations() {
 		s := b.series
 		for i, n := range b.status {
-			if i >= int(enforced) && !b.shadow {
+			if i >= int(enforced) && !b.shadowed {
 				break
 			}
 			o.ObserveInt64(t.status, n, s.status[i]...)

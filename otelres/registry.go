@@ -82,7 +82,8 @@ type observation struct {
 	window     events.Counts // of those that judge by it
 	judged     bool
 	threshold  float64
-	shadow     bool // one of them is or was in shadow mode
+	shadow     bool // one of them is in shadow mode
+	shadowed   bool // or was
 }
 
 func newRegistry(limit int, observe func(string) *observedSeries, record func(string) *recordedSeries) *registry {
@@ -201,8 +202,7 @@ func (r *registry) observations() []observation {
 		for _, b := range p.living {
 			o.add(b)
 		}
-		o.shadow = o.shadow || o.wouldReject > 0 ||
-			o.timeIn[events.StatusShadowOpen]+o.timeIn[events.StatusShadowHalfOpen] > 0
+		o.shadowed = o.shadow || o.timeIn[events.StatusShadowOpen]+o.timeIn[events.StatusShadowHalfOpen] > 0
 		all = append(all, o)
 	}
 	return all

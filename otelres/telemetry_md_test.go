@@ -48,7 +48,7 @@ Prometheus names are those of an OTLP receiver or exporter with its default tran
 ### Which series there are, and when
 
 - What is observed (of breakers status, time, last_closed_time, calls, failure.ratio, failure.threshold; of bulkheads in_flight, queued, limit, calls) is read off them at each collection: true while idle, free on the call path. It begins with a breaker or bulkhead and ends with its ` + "`Close`" + `. Series that a breaker may never use exist with value 0, failure.ratio excepted.
-- Of breakers that were never in shadow mode there are neither would_reject nor the states of shadow mode; of one that is, would_reject is there from birth, which tells the two apart.
+- Of breakers that were never in shadow mode there are no states of shadow mode. would_reject is there while a breaker of the name is in shadow mode, with value 0 from the beginning, and says so by that.
 - What is observed of retry budgets (retry.budget.*) begins and ends with the budget in the same way. Where several have one name it is their sum, which begins at zero when the last of them is closed.
 - What is counted (the Counters above) begins with value 0 for every combination that can occur: when a breaker or another policy is born, when a name is first retried, when the Telemetry is made. Histograms begin with their first value. The SDK keeps reporting these for as long as it lives, also after a breaker's ` + "`Close`" + `.
 - Of several breakers of one name, status, time and calls are the sums, failure.ratio is that of their windows together, failure.threshold the lowest, last_closed_time the earliest: an alert on it sees the one that has been open longest. Of several bulkheads of one name everything is the sum.
