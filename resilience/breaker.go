@@ -196,7 +196,7 @@ func (b *CircuitBreaker) admit(ctx context.Context, c *call) error {
 		}
 	}
 	switch {
-	case b.isPlain(b.rules.Load()):
+	case b.flights == nil && b.isPlain(b.rules.Load()):
 	case c.probe == nil && b.flights == nil:
 		c.observe()
 	default:
@@ -207,7 +207,7 @@ func (b *CircuitBreaker) admit(ctx context.Context, c *call) error {
 
 // isPlain reports whether nobody wants to know of a call but what it comes to.
 func (b *CircuitBreaker) isPlain(r *rules) bool {
-	return !r.slows() && !b.observed && b.flights == nil
+	return !r.slows() && !b.observed
 }
 
 // listens reports whether the sink wants to hear of a call that begins now.

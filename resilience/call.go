@@ -23,6 +23,9 @@ func (b *CircuitBreaker) Execute(ctx context.Context, fn func() error) error {
 	if !p.plain.Load() {
 		return b.run(ctx, fn, nil)
 	}
+	if b.flights != nil {
+		b.flights.started.add()
+	}
 	c := plainCall{b: b, phase: p, ctx: ctx}
 	defer c.abandon()
 	err := fn()
@@ -42,6 +45,9 @@ func (b *CircuitBreaker) Run(ctx context.Context, fn func(context.Context) error
 	p := b.phase.Load()
 	if !p.plain.Load() {
 		return b.run(ctx, nil, fn)
+	}
+	if b.flights != nil {
+		b.flights.started.add()
 	}
 	c := plainCall{b: b, phase: p, ctx: ctx}
 	defer c.abandon()
