@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -66,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintf(stderr, "stacktest: %q is not a flag\n", flags.Arg(0))
 		return 2
 	case o.cache == "":
-		_, _ = fmt.Fprintf(stderr, "stacktest: %v\n", cacheErr)
+		_, _ = fmt.Fprintf(stderr, "stacktest: %v\n", cmp.Or(cacheErr, errors.New("-cache is empty, want a folder")))
 		return 2
 	}
 	progress := stack.NewProgress(stdout)

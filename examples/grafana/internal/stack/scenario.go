@@ -338,7 +338,7 @@ func (s *Scenario) rulesAreHealthy(ctx context.Context) error {
 		}
 	}
 	if n == 0 {
-		errs = append(errs, errors.New("Prometheus has no rules"))
+		errs = append(errs, errors.New("there are no rules in Prometheus"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

@@ -146,6 +146,35 @@ func TestVersionsAreThoseOfTheImages(t *testing.T) {
 	require.Contains(t, manifest, "version: "+Collector)
 }
 
+// TestImagesHaveWhatServicesWriteTo compares the images that are made here with the
+// services of docker-compose.yml: a volume is owned by who owns the folder it is mounted
+// on.
+func TestImagesHaveWhatServicesWriteTo(t *testing.T) {
+	file, err := compose.Read("../../../../docker-compose.yml", Lookup(map[string]string{"GRAFANA_ADMIN_PASSWORD": "x"}))
+	require.NoError(t, err)
+	made := images()
+	for name, s := range file.Services {
+		if outside[name] {
+			require.NotContains(t, made, name)
+			continue
+		}
+		require.Contains(t, made, name)
+		user, _, _ := strings.Cut(s.User, ":")
+		for _, m := range s.Volumes {
+			if m.Bind() {
+				continue
+			}
+			owner := "nobody has it"
+			for _, f := range made[name].folders {
+				if f.path == m.Target {
+					owner = strconv.Itoa(f.owner)
+				}
+			}
+			require.Equal(t, user, owner, "%s in the image of %s", m.Target, name)
+		}
+	}
+}
+
 const testFile = `
 services:
   store:
