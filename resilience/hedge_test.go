@@ -249,6 +249,16 @@ func TestHedgeUnderDo(t *testing.T) {
 			got, err = resilience.Do(t.Context(), twin, work)
 			require.NoError(t, err)
 			require.Equal(t, tt.want, got)
+
+			// And one more around that.
+			begun.Store(0)
+			around := resilience.PolicyFunc(func(ctx context.Context, fn func(context.Context) error) error {
+				_, err := resilience.Do(ctx, twin, func(ctx context.Context) (string, error) { return "-1", fn(ctx) })
+				return err
+			})
+			got, err = resilience.Do(t.Context(), around, work)
+			require.NoError(t, err)
+			require.Equal(t, tt.want, got)
 		}
 
 		// A fallback inside gives to the attempt it is for; one outside to the operation.

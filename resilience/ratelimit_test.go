@@ -147,6 +147,30 @@ func TestRateLimitWaitsNoLongerThanMaxWait(t *testing.T) {
 	})
 }
 
+// A limiter that does not look ahead waits until MaxWait has passed. That is no deadline of
+// the caller's.
+func TestRateLimitMaxWaitIsNoDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, rec := rateLimit(t, resilience.RateLimitConfig{Wait: blocked{}, MaxWait: time.Second})
+		began := time.Now()
+		err := l.Run(t.Context(), mustNotRun(t))
+		require.Equal(t, time.Second, time.Since(began))
+		require.ErrorIs(t, err, resilience.ErrRateLimited)
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, events.OutcomeRejected, last[events.RateLimited](t, rec).Outcome)
+		require.Equal(t, context.DeadlineExceeded, last[events.RateLimited](t, rec).Err)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+		defer cancel()
+		require.Equal(t, context.DeadlineExceeded, l.Run(ctx, mustNotRun(t)), "that is one")
+	})
+}
+
+// blocked is a limiter that lets nothing go.
+type blocked struct{}
+
+func (blocked) Wait(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
 // Of a limiter that only waits it is not known who waited: short waits are not told of.
 func TestRateLimitOfALimiterThatOnlyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
