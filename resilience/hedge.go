@@ -34,6 +34,13 @@ type HedgeConfig struct {
 	// Delay always holds; it must be below 1.
 	Quantile float64
 
+	// Budget caps the share of operations that are hedged, of all hedges that have it:
+	// each operation pays into it and each further attempt takes 1 out, or does not
+	// begin. So a dependency that becomes slow as a whole does not get twice the load.
+	// Its Stats and metrics show what it refused. Nil means that there is no cap. Do not
+	// share one with a retry around the hedge, whose attempts would pay twice.
+	Budget *RetryBudget
+
 	// Events receives everything the hedge has to say. The zero Sink receives nothing
 	// and costs next to nothing.
 	Events events.Sink
@@ -76,7 +83,8 @@ type Hedge struct {
 	name        string
 	maxAttempts int
 	delay       time.Duration
-	latencies   *latencies // nil without a quantile
+	latencies   *latencies   // nil without a quantile
+	budget      *RetryBudget // nil without a cap
 	sink        events.Sink
 	observed    bool // the sink wants to hear of attempts, if it is enabled
 }
@@ -88,7 +96,7 @@ func NewHedge(config *HedgeConfig) *Hedge {
 		panic(err)
 	}
 	c := config.withDefaults()
-	h := &Hedge{name: c.Name, maxAttempts: c.MaxAttempts, delay: c.Delay, sink: c.Events}
+	h := &Hedge{name: c.Name, maxAttempts: c.MaxAttempts, delay: c.Delay, budget: c.Budget, sink: c.Events}
 	if c.Quantile > 0 {
 		h.latencies = &latencies{quantile: c.Quantile}
 	}
@@ -137,6 +145,9 @@ func (h *Hedge) Run(ctx context.Context, fn func(context.Context) error) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if h.budget != nil {
+		h.budget.deposit()
 	}
 	o := &hedging{hedge: h, fn: fn, told: h.observed && listens(ctx, &h.sink), attempts: 1, running: 1}
 	o.ctx, o.cancel = context.WithCancel(ctx)
@@ -258,7 +269,7 @@ func (o *hedging) next() (n int, delay time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.timer = nil
-	if o.over || o.ctx.Err() != nil {
+	if o.over || o.ctx.Err() != nil || o.hedge.budget != nil && !o.hedge.budget.withdraw() {
 		return 0, 0
 	}
 	o.attempts++

@@ -459,6 +459,33 @@ func TestHedgeDelayFollowsTheQuantile(t *testing.T) {
 	})
 }
 
+// A budget caps the share of operations that are hedged, from a hundred goroutines too.
+func TestHedgeBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := eventstest.New(t)
+		budget := resilience.NewRetryBudget(&resilience.BudgetConfig{MinPerSecond: 1e-9, Window: 24 * time.Hour, Events: rec.Sink()})
+		h := resilience.NewHedge(&resilience.HedgeConfig{MaxAttempts: 3, Delay: time.Second, Budget: budget, Events: rec.Sink()})
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { require.NoError(t, h.Run(t.Context(), patient(time.Minute))) })
+		}
+		wg.Wait()
+		hedges := 0
+		for _, e := range eventstest.Of[events.HedgeAttemptStarted](rec) {
+			if e.Attempt > 1 {
+				hedges++
+			}
+		}
+		require.LessOrEqual(t, hedges, 20, "a fifth of a hundred")
+		require.GreaterOrEqual(t, hedges, 19, "less what fades in a second")
+		stats := budget.Stats()
+		require.Equal(t, uint64(100), stats.Operations)
+		require.Equal(t, uint64(hedges), stats.Granted)
+		require.NotZero(t, stats.Refused)
+		budget.Close()
+	})
+}
+
 func TestHedgeConfig(t *testing.T) {
 	require.NoError(t, (*resilience.HedgeConfig)(nil).Validate())
 	h := resilience.NewHedge(nil)
