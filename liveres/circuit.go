@@ -13,11 +13,10 @@ const transitionsKept = 32
 // circuit is what is remembered of one breaker. What the breaker knows itself is
 // not: that is asked for when somebody looks.
 type circuit struct {
-	id         uint64
-	name       string
-	thresholds events.Thresholds
-	snapshot   func() events.Snapshot
-	born       uint32 // column
+	id       uint64
+	name     string
+	snapshot func() events.Snapshot
+	born     uint32 // column
 
 	calls   *series // kinds are outcomes
 	latency latency // of the calls that ran
@@ -27,6 +26,9 @@ type circuit struct {
 	transitions []transition  // oldest first
 	states      [columnCount]stateColumn
 	breaker     Breaker // nil unless it was handed over for control
+	thresholds  events.Thresholds
+
+	reconfiguredIn uint32 // the column in which that was changed last; 0 if never
 }
 
 // transition is one change of state.
@@ -64,6 +66,21 @@ func (c *circuit) changed(column uint32, t transition) {
 		c.transitions = c.transitions[:transitionsKept-1]
 	}
 	c.transitions = append(c.transitions, t)
+	c.turn(column, from, to)
+}
+
+// reconfigured takes over new thresholds, by which the breaker has the given status.
+func (c *circuit) reconfigured(column uint32, t events.Thresholds, status events.Status) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.thresholds, c.reconfiguredIn = t, column
+	if status != c.status { // shadow mode began or ended
+		c.turn(column, c.status, status)
+	}
+}
+
+// turn remembers in its column that the status changed. It requires c.mu.
+func (c *circuit) turn(column uint32, from, to events.Status) {
 	c.status = to
 	s := &c.states[column%columnCount]
 	switch {
@@ -175,9 +192,8 @@ func (l *Live) breakerCreated(_ context.Context, e events.BreakerCreated) {
 
 func (l *Live) breakerReconfigured(_ context.Context, e events.BreakerReconfigured) {
 	if c := l.circuits.find(e.ID); c != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.thresholds = e.New
+		column, _ := l.present()
+		c.reconfigured(column, e.New, c.snapshot().Status())
 	}
 }
 

@@ -46,6 +46,8 @@
 // come from the breaker itself at the time of the request. Rates, histories and
 // latencies are counted from events.
 //
+// An update has the thresholds of a circuit if they were changed.
+//
 // The history of a circuit or retry is a count for each column of a timeline, from
 // column number first on. Columns are numbered from 1, which began when the process
 // started. The states of a circuit have a letter for each column, of the worst state

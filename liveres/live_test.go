@@ -574,3 +574,39 @@ func collect(paths *[]string, path string, v any) {
 		}
 	}
 }
+
+// A breaker that is reconfigured shows its new thresholds, and one in shadow mode that it
+// turns nobody away.
+func TestReconfiguredAndInShadowMode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := liveres.New()
+		config := resilience.CircuitBreakerConfig{Name: "payment", VolumeThreshold: 1, SleepWindow: 10 * time.Second,
+			SleepWindowFactor: 3, HalfOpenRequests: 1, Shadow: true}
+		cb := breaker(l, config)
+		fail := func(context.Context) error { return errFailed }
+		_ = cb.Run(t.Context(), fail)
+		_ = cb.Run(t.Context(), fail)
+		time.Sleep(6 * time.Second)
+		c := at(t, snapshot(t, l), "circuits.0")
+		require.Equal(t, "open", at(t, c, "state"))
+		require.Equal(t, true, at(t, c, "shadow"))
+		require.Equal(t, true, at(t, c, "transitions.0.shadow"))
+		require.Equal(t, "ss", at(t, c, "history.states"))
+		require.InDelta(t, 1, at(t, c, "totals.would_reject"), 0)
+		require.InDelta(t, 0, at(t, c, "totals.rejected"), 0)
+		require.InDelta(t, 6, at(t, c, "time_in_seconds.shadow_open"), 0)
+
+		require.NoError(t, cb.Reconfigure(&resilience.CircuitBreakerConfig{ErrorThreshold: 0.25, VolumeThreshold: 1, SleepWindow: 10 * time.Second,
+			SleepWindowFactor: 3, HalfOpenRequests: 1}))
+		time.Sleep(4 * time.Second) // column 3
+		synctest.Wait()
+		_ = cb.Run(t.Context(), fail)
+		time.Sleep(time.Second)
+		c = at(t, snapshot(t, l), "circuits.0")
+		require.InDelta(t, .25, at(t, c, "thresholds.failure_ratio"), 0)
+		require.Equal(t, false, at(t, c, "shadow"))
+		require.Equal(t, "soo", at(t, c, "history.states"), "real from the second column on")
+		require.Equal(t, "2000-01-01T00:00:40.000Z", at(t, c, "open_until"), "the sleep window has grown to 30 s")
+		cb.Close()
+	})
+}

@@ -76,6 +76,7 @@ type circuitReport struct {
 // circuitUpdate is what may change about a circuit, with what is new of its history.
 type circuitUpdate struct {
 	circuitFigures
+	Thresholds  *thresholdsReport  `json:"thresholds,omitempty"` // if they changed
 	History     *circuitHistory    `json:"history,omitempty"`
 	Transitions []transitionReport `json:"transitions,omitempty"`
 }
@@ -334,22 +335,9 @@ func (l *Live) sorted() ([]*circuit, []*retry) {
 
 func (c *circuit) report(m moment) circuitReport {
 	s := c.snapshot()
-	c.mu.Lock()
-	t := c.thresholds
-	c.mu.Unlock()
 	r := circuitReport{
-		Name: c.name,
-		Thresholds: thresholdsReport{
-			FailureRatio:       t.ErrorThreshold,
-			Volume:             t.VolumeThreshold,
-			SlowRatio:          t.SlowCallThreshold,
-			SlowSeconds:        t.SlowCallDuration.Seconds(),
-			SleepSeconds:       t.SleepWindow.Seconds(),
-			Probes:             t.HalfOpenRequests,
-			ProbeSuccessRatio:  t.SuccessThreshold,
-			ProbeTimeoutSecond: t.ProbeTimeout.Seconds(),
-			WindowSeconds:      t.WindowSize.Seconds(),
-		},
+		Name:           c.name,
+		Thresholds:     c.thresholdsReport(),
 		circuitFigures: c.figures(m, s),
 		TimeIn:         make(map[string]float64, events.StatusCount),
 		History:        c.history(max(m.first, min(c.born, m.last)), m.last),
@@ -361,6 +349,30 @@ func (c *circuit) report(m moment) circuitReport {
 	return r
 }
 
+func (c *circuit) thresholdsReport() thresholdsReport {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.thresholds
+	return thresholdsReport{
+		FailureRatio:       t.ErrorThreshold,
+		Volume:             t.VolumeThreshold,
+		SlowRatio:          t.SlowCallThreshold,
+		SlowSeconds:        t.SlowCallDuration.Seconds(),
+		SleepSeconds:       t.SleepWindow.Seconds(),
+		Probes:             t.HalfOpenRequests,
+		ProbeSuccessRatio:  t.SuccessThreshold,
+		ProbeTimeoutSecond: t.ProbeTimeout.Seconds(),
+		WindowSeconds:      t.WindowSize.Seconds(),
+	}
+}
+
+// reconfiguredSince reports whether the thresholds changed in the column or later.
+func (c *circuit) reconfiguredSince(column uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reconfiguredIn >= column && c.reconfiguredIn > 0
+}
+
 // update returns what may have changed since the report before: since the given
 // column began and the given generation was new.
 func (c *circuit) update(m moment, column uint32, generation uint64) circuitUpdate {
@@ -369,6 +381,10 @@ func (c *circuit) update(m moment, column uint32, generation uint64) circuitUpda
 	if column = max(column, m.first); c.stirred(column, m.last) {
 		history := c.history(column, m.last)
 		u.History = &history
+	}
+	if c.reconfiguredSince(column) {
+		t := c.thresholdsReport()
+		u.Thresholds = &t
 	}
 	if transitions := c.latest(generation); len(transitions) > 0 {
 		u.Transitions = transitionReports(transitions)

@@ -84,7 +84,7 @@ func (m *model) merge() {
 
 // record returns what a record is after a change of it. Absent is what may be absent.
 func (m *model) record(old, change object, absent []string) object {
-	if old == nil || change["thresholds"] != nil {
+	if old == nil || change["thresholds"] != nil && change["name"] != nil {
 		return change
 	}
 	merged := maps.Clone(old)
@@ -118,8 +118,11 @@ func letter(r object) byte {
 		return 'c'
 	}
 	l := r["state"].(string)[0]
-	if r["forced"].(bool) {
+	switch {
+	case r["forced"].(bool):
 		l -= 'a' - 'A'
+	case r["shadow"].(bool):
+		l = map[byte]byte{'c': 'c', 'o': 's', 'h': 'p'}[l]
 	}
 	return l
 }
@@ -236,6 +239,11 @@ func play(t *testing.T, l *liveres.Live, random *rand.Rand, breakers *[]*resilie
 			(*breakers)[random.IntN(len(*breakers))].ForceOpen()
 		case n == 3:
 			(*breakers)[random.IntN(len(*breakers))].Reset()
+		case n == 4:
+			require.NoError(t, (*breakers)[random.IntN(len(*breakers))].Reconfigure(&resilience.CircuitBreakerConfig{
+				ErrorThreshold: 0.3 + 0.1*float64(random.IntN(5)), VolumeThreshold: 3, SleepWindow: 700 * time.Millisecond,
+				Shadow: random.IntN(2) == 0,
+			}))
 		case n < 20:
 			_ = (*breakers)[random.IntN(len(*breakers))].Run(t.Context(), fail)
 		case n < 25:
