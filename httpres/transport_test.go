@@ -923,3 +923,24 @@ func TestManyHosts(t *testing.T) {
 	}
 	require.LessOrEqual(t, rt.Breakers().Len(), 50)
 }
+
+// Nor do 10 000 hosts that are all down, whose breakers must not leave: what there is no
+// room for shares one.
+func TestManyHostsThatAreDown(t *testing.T) {
+	b := answering(status(500))
+	rt := transport(t, httpres.TransportConfig{Base: b, MaxBreakers: 50, Breaker: &resilience.CircuitBreakerConfig{VolumeThreshold: 1}})
+	rejected := 0
+	for i := range 10_000 {
+		resp, err := rt.RoundTrip(request(t, "GET", fmt.Sprintf("http://host%d.test/", i), nil))
+		if err != nil {
+			require.ErrorIs(t, err, resilience.ErrCircuitBreakerOpen)
+			rejected++
+			continue
+		}
+		require.Equal(t, 500, resp.StatusCode)
+	}
+	require.Equal(t, 50, rt.Breakers().Len())
+	require.Equal(t, resilience.StateOpen, rt.Breakers().Overflow().State())
+	require.Equal(t, 51, b.count(), "one for each breaker")
+	require.Equal(t, 10_000-51, rejected)
+}

@@ -2,6 +2,7 @@ package httpres_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -49,6 +50,15 @@ func TestServersThatMisbehave(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		hang(w, r)
 	}
+	zipped := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		z := gzip.NewWriter(w)
+		_, _ = io.WriteString(z, "the beginning")
+		_ = z.Flush()
+		_ = http.NewResponseController(w).Flush()
+		hang(w, r)
+	}
 	ok := answer(200)
 	for name, c := range map[string]struct {
 		steps    []http.HandlerFunc
@@ -67,6 +77,7 @@ func TestServersThatMisbehave(t *testing.T) {
 		"half a body, discarded":        {steps: []http.HandlerFunc{die(503), ok}, status: 200, requests: 2},
 		"a body without end, discarded": {steps: []http.HandlerFunc{chunks, ok}, status: 200, requests: 2},
 		"a body that stalls, discarded": {steps: []http.HandlerFunc{trickle, ok}, status: 200, requests: 2},
+		"and one in gzip":               {steps: []http.HandlerFunc{zipped, ok}, status: 200, requests: 2},
 		"103 and 503":                   {steps: []http.HandlerFunc{early, ok}, status: 200, requests: 2},
 		"not found":                     {steps: []http.HandlerFunc{answer(404), ok}, status: 404, requests: 1},
 		"internal error":                {steps: []http.HandlerFunc{answer(500), ok}, status: 500, requests: 1},

@@ -44,7 +44,9 @@ func TestResendCountFindsTheSpanOfTheRequest(t *testing.T) {
 			return err
 		})
 	}
-	none := func(ctx context.Context) (context.Context, trace.Span) { return ctx, trace.SpanFromContext(context.Background()) }
+	none := func(ctx context.Context) (context.Context, trace.Span) {
+		return ctx, trace.SpanFromContext(context.Background())
+	}
 
 	send(t.Context(), none) // no span but ours
 	ctx, around := tracer.Start(t.Context(), "around")
