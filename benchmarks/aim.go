@@ -119,13 +119,16 @@ func (s *section) fewestAllocations() verdict {
 }
 
 func (a *aim) verdict(s *section) verdict {
-	ours, theirs := s.ours(), s.rival(a.against)
+	ours, theirs, title := s.ours(), s.rival(a.against), s.Title
+	if theirs != nil && theirs.contestant.beside != "" {
+		ours, title = s.rival(theirs.contestant.beside), s.Title+", "+theirs.contestant.beside
+	}
 	if theirs == nil || theirs.of(s.Contended) <= 0 {
-		return verdict{Aim: s.Title, Reached: "lost in noise"}
+		return verdict{Aim: title, Reached: "lost in noise"}
 	}
 	ratio := ours.of(s.Contended) / theirs.of(s.Contended)
 	return verdict{
-		Aim:     fmt.Sprintf("%s: at most %.2f of %s", s.Title, a.most, theirs.Contestant),
+		Aim:     fmt.Sprintf("%s: at most %.2f of %s", title, a.most, theirs.Contestant),
 		Reached: formatRatio(ratio),
 		Held:    ratio <= a.most,
 	}

@@ -52,6 +52,10 @@ type contestant struct {
 	// should it be. Empty if there is no reason but merit.
 	faster string
 
+	// beside is the name of the row of ours that does the job that the contestant does,
+	// where that is not the first: an aim compares those two.
+	beside string
+
 	ours     bool // the row that the others are compared with
 	bare     bool // the work alone: a floor, and compared with nobody
 	windowed bool // a breaker that keeps a rolling window of time, as ours does

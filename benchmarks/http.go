@@ -45,6 +45,7 @@ func transports() []*contestant {
 			module: "github.com/hashicorp/go-retryablehttp",
 			about:  "`RoundTripper`, which goes through an `http.Client` within. It has no breaker, logs nothing here, and drains what it discards without a bound in time. All attempts share the caller's URL and header.",
 			faster: "it has no breaker, and copies neither URL nor header",
+			beside: "breakwater, no breaker",
 			create: transport(func(base http.RoundTripper) http.RoundTripper {
 				client := retryablehttp.NewClient()
 				client.HTTPClient = &http.Client{Transport: base}
@@ -58,6 +59,7 @@ func transports() []*contestant {
 			name:   "failsafehttp, retry",
 			module: "github.com/failsafe-go/failsafe-go",
 			about:  "`NewRoundTripper` with the retry policy that it advises. It neither drains nor closes the responses that it discards, so their connections are lost. All attempts share the caller's URL and header.",
+			beside: "breakwater, no breaker",
 			faster: "it has no breaker here, copies neither URL nor header, and does not give back the connections of what it discards",
 			create: transport(func(base http.RoundTripper) http.RoundTripper {
 				return failsafehttp.NewRoundTripper(base, failsafehttp.NewRetryPolicyBuilder().WithMaxAttempts(attempts).Build())

@@ -162,8 +162,18 @@ func (a *attempt) drop() {
 	// net/http may be, at any time.
 	timer := time.AfterFunc(drainTime, a.close)
 	defer timer.Stop()
-	_, _ = io.Copy(io.Discard, io.LimitReader(a.body, drainBytes+1))
+	buf := drainBuffers.Get().(*[8 << 10]byte)
+	defer drainBuffers.Put(buf)
+	for left := drainBytes + 1; left > 0; {
+		n, err := a.body.Read(buf[:min(left, len(buf))])
+		if err != nil {
+			return
+		}
+		left -= max(n, 1)
+	}
 }
+
+var drainBuffers = sync.Pool{New: func() any { return new([8 << 10]byte) }}
 
 // close closes the body once, and returns when it is closed.
 func (a *attempt) close() { a.closing.Do(func() { _ = a.body.Close() }) }
