@@ -68,6 +68,8 @@ func (c Config) watch(ctx context.Context, tell func(report.Note)) (_ *watch, er
 	w.prometheus, err = prometheus.Open(prometheus.Config{
 		Rules: rules.Files,
 		Scale: c.alertScale(),
+		// Twice as often as there are new samples is often enough.
+		Interval: max(scaled(30*time.Second, c.alertScale()), time.Millisecond),
 		OnAlert: func(a prometheus.Alert) {
 			w.history.add(a)
 			tell(noteOf(a))
