@@ -22,19 +22,38 @@ import (
 	"github.com/breakwater-go/breakwater/examples/grafana/internal/traces"
 )
 
+// begin runs a demo and returns when it is ready. What is returned waits for its end;
+// a test that fails before ends it.
+func begin(t *testing.T, config Config) (Parts, func() error) {
+	t.Helper()
+	ready, ended := make(chan Parts, 1), make(chan struct{})
+	config.Ready = func(p Parts) { ready <- p }
+	ctx, stop := context.WithCancel(t.Context())
+	var failed error
+	go func() {
+		defer close(ended)
+		_, failed = Run(ctx, config)
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-ended
+	})
+	select {
+	case p := <-ready:
+		return p, func() error { <-ended; return failed }
+	case <-ended:
+		require.NoError(t, failed)
+		panic("unreachable")
+	}
+}
+
 // asked runs a whole minute and calls ask shortly before it is over.
 func asked(t *testing.T, config Config, ask func(Parts)) {
 	t.Helper()
-	ready, ended := make(chan Parts, 1), make(chan error, 1)
-	config.Ready = func(p Parts) { ready <- p }
-	go func() {
-		_, err := Run(t.Context(), config)
-		ended <- err
-	}()
-	parts := <-ready
+	parts, end := begin(t, config)
 	time.Sleep(59900 * time.Millisecond)
 	ask(parts)
-	require.NoError(t, <-ended)
+	require.NoError(t, end())
 }
 
 // What is seen of a whole minute: the alert for a circuit that stays open, which comes
@@ -192,6 +211,7 @@ func TestFront(t *testing.T) {
 		config := inMemory(&log)
 		config.Web = "127.0.0.1:8765"
 		browser := &http.Client{Transport: config.Network.Transport()}
+		defer browser.CloseIdleConnections()
 		get := func(path string) string {
 			resp, err := browser.Get("http://127.0.0.1:8765" + path)
 			require.NoError(t, err)
@@ -201,13 +221,8 @@ func TestFront(t *testing.T) {
 			require.Equal(t, http.StatusOK, resp.StatusCode, path)
 			return string(body)
 		}
-		ready, ended := make(chan Parts, 1), make(chan error, 1)
-		config.Ready = func(p Parts) { ready <- p }
-		go func() {
-			_, err := Run(t.Context(), config)
-			ended <- err
-		}()
-		require.Equal(t, "http://127.0.0.1:8765", (<-ready).Web)
+		parts, end := begin(t, config)
+		require.Equal(t, "http://127.0.0.1:8765", parts.Web)
 		time.Sleep(35 * time.Second)
 
 		index := get("/")
@@ -256,8 +271,7 @@ func TestFront(t *testing.T) {
 		_, err = io.Copy(io.Discard, stream.Body) // until the demo is over
 		require.NoError(t, err)
 		require.NoError(t, stream.Body.Close())
-		require.NoError(t, <-ended)
-		browser.CloseIdleConnections()
+		require.NoError(t, end())
 		require.Contains(t, log.String(), "webhook    FIRING     FromOutside")
 		require.Contains(t, log.String(), "  Alerts    http://127.0.0.1:8765/alerts\n")
 		_, err = browser.Get("http://127.0.0.1:8765/")

@@ -234,13 +234,16 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// silent is not closed, which would end what waits for it.
+var silent net.Listener
+
 // A collector that does not answer is not waited for longer than the context allows,
 // and nobody is left waiting.
 func TestNoAnswer(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // connections are made, and that is all
+	var err error
+	silent, err = net.Listen("tcp", "127.0.0.1:0") // connections are made, and that is all
 	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+l.Addr().String())
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+silent.Addr().String())
 	tel, err := telemetry.Open(t.Context(), telemetry.Config{Services: services, Environment: true})
 	require.NoError(t, err)
 	require.NoError(t, use(t.Context(), tel.Of("order")))
