@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -180,6 +181,9 @@ func (d *delivery) note(err error) error {
 	switch {
 	case !changed || d.report == nil:
 	case err != nil:
+		if at, ok := errors.AsType[*url.Error](err); ok {
+			err = at.Err // without the address, once more
+		}
 		d.report(fmt.Sprintf("%s do not arrive at %s: %v", d.signal, d.to, err))
 	default:
 		d.report(fmt.Sprintf("%s arrive at %s again", d.signal, d.to))
