@@ -355,11 +355,11 @@ func TestReconfigureUnderLoad(t *testing.T) {
 	cb, rec := observed(t, changed(func(c *resilience.CircuitBreakerConfig) { c.VolumeThreshold = 1 << 30 }))
 	silent := resilience.NewCircuitBreaker(changed(func(c *resilience.CircuitBreakerConfig) { c.VolumeThreshold = 1 << 30 }))
 	var calls, rejections atomic.Uint64
-	stop := make(chan struct{})
+	begun, stop := make(chan struct{}), make(chan struct{})
 	var reconfiguring sync.WaitGroup
 	reconfiguring.Go(func() {
 		rnd := rand.New(rand.NewPCG(1, 2))
-		for {
+		for n := 0; ; n++ {
 			select {
 			case <-stop:
 				return
@@ -379,8 +379,12 @@ func TestReconfigureUnderLoad(t *testing.T) {
 			}
 			cb.GetStats()
 			silent.GetStats()
+			if n == 0 {
+				close(begun)
+			}
 		}
 	})
+	<-begun // a busy machine may finish the calls before it runs another goroutine
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
