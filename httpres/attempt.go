@@ -45,9 +45,10 @@ const (
 	dropped        // nobody
 )
 
-// request makes the attempt's request a copy of req with ctx. What a Base may want to
-// change has copies of its own: URL and Header. The rest is shared, the trailers in
-// particular, since callers set their values while the body is being read.
+// request makes the attempt's request a copy of req with ctx. A Base must not change what
+// it gets, but many do: so URL and Header are copies, of which the header shares the
+// values. The rest is shared, the trailers in particular, which callers fill in while the
+// body is being read.
 func (a *attempt) request(ctx context.Context, req *http.Request) {
 	if same(ctx, req.Context()) {
 		a.req = *req // one copy instead of two

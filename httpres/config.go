@@ -73,8 +73,8 @@ type TransportConfig struct {
 	UntilBodyEnd bool
 
 	// Events receives everything that the retry and the breakers have to say, beside
-	// the Events of Retry and of Breaker. It must be zero of what concerns breakers if
-	// those come from Breakers: they have sinks of their own.
+	// the Events of Retry and of Breaker. Breakers that come from Breakers do not tell
+	// it: they have sinks of their own.
 	Events events.Sink
 }
 

@@ -28,7 +28,7 @@ func scripted(codes ...int) http.RoundTripper {
 func Example() {
 	transport := httpres.NewTransport(&httpres.TransportConfig{
 		Base:           scripted(503, 200), // by default http.DefaultTransport
-		Retry:          &resilience.RetryConfig{MaxAttempts: 4, InitialDelay: time.Microsecond, JitterEnabled: true},
+		Retry:          &resilience.RetryConfig{MaxAttempts: 4, InitialDelay: time.Nanosecond, JitterEnabled: true},
 		AttemptTimeout: 2 * time.Second,
 		Breaker:        &resilience.CircuitBreakerConfig{ErrorThreshold: 0.3},
 	})
@@ -77,7 +77,7 @@ func ExampleTransport() {
 func ExampleWithIdempotent() {
 	transport := httpres.NewTransport(&httpres.TransportConfig{
 		Base:  scripted(503),
-		Retry: &resilience.RetryConfig{MaxAttempts: 2, InitialDelay: time.Microsecond},
+		Retry: &resilience.RetryConfig{MaxAttempts: 2, InitialDelay: time.Nanosecond},
 	})
 	defer transport.Close()
 

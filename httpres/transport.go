@@ -305,8 +305,8 @@ func (x *exchange) judge(a *attempt, resp *http.Response) error {
 
 // StatusError is what a response is for a retry and for a breaker that has a status of
 // 500 and above, of 429, or one that RetryIf wants to be tried again. Sinks and error
-// classifiers see it; a caller gets the response, or finds it in the errors of a
-// [*resilience.RetryError].
+// classifiers find it with errors.As. A caller gets the response instead, unless that was
+// discarded: then it is among the errors of a [*resilience.RetryError].
 type StatusError struct {
 	Code int // the status, such as 503
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -943,4 +944,37 @@ func TestManyHostsThatAreDown(t *testing.T) {
 	require.Equal(t, resilience.StateOpen, rt.Breakers().Overflow().State())
 	require.Equal(t, 51, b.count(), "one for each breaker")
 	require.Equal(t, 10_000-51, rejected)
+}
+
+// All defaults, and a rejection for each kind of body: whatever it is, it is closed.
+func TestRejectedBodiesAreClosed(t *testing.T) {
+	rt := httpres.NewTransport(nil)
+	defer rt.Close()
+	rt.Breakers().Get("http://there.test").ForceOpen()
+	for _, method := range []string{"PUT", "POST"} { // kept, and not
+		for _, get := range []func() (io.ReadCloser, error){nil, func() (io.ReadCloser, error) { return nil, errDown }} {
+			body := &tracked{Reader: strings.NewReader("x")}
+			req := request(t, method, there, body)
+			req.GetBody = get
+			_, err := rt.RoundTrip(req)
+			require.ErrorIs(t, err, resilience.ErrCircuitBreakerOpen)
+			require.Equal(t, int64(1), body.closed.Load(), method)
+		}
+	}
+}
+
+func TestErrorTypes(t *testing.T) {
+	require.Equal(t, "503", events.ErrorType(&resilience.RetryError{Errs: []error{&httpres.StatusError{Code: 503}}}))
+	require.EqualError(t, &httpres.StatusError{Code: 599}, "httpres: the server answered 599")
+	(&httpres.StatusError{Code: 503}).Discard() // holds nothing
+
+	rt := transport(t, httpres.TransportConfig{AttemptTimeout: time.Nanosecond, Base: base(func(req *http.Request) (*http.Response, error) {
+		<-req.Context().Done()
+		return nil, context.Cause(req.Context())
+	})})
+	_, err := rt.RoundTrip(request(t, "POST", there, nil))
+	require.Equal(t, "timeout", events.ErrorType(err))
+	var timeout net.Error
+	require.ErrorAs(t, err, &timeout)
+	require.True(t, timeout.Timeout() && timeout.Temporary()) //nolint:staticcheck // it is part of the interface
 }
