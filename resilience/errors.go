@@ -252,7 +252,13 @@ func isPlain(err error) bool {
 // find reports whether match holds for err or for an error it wraps, as far as these
 // have a say in decisions: of a retry inside another policy that is the last attempt
 // only, while errors.Is and errors.As reach all of them.
-func find(err error, match func(error) bool) bool {
+func find(err error, match func(error) bool) bool { return search(err, match, false) }
+
+// finds is find for what excuses a failure: of a hedged operation it has to hold for all
+// attempts. That one of them was turned away says nothing about what the others met.
+func finds(err error, match func(error) bool) bool { return search(err, match, true) }
+
+func search(err error, match func(error) bool, all bool) bool {
 	for err != nil {
 		if match(err) {
 			return true
@@ -263,12 +269,12 @@ func find(err error, match func(error) bool) bool {
 		case interface{ Unwrap() error }:
 			err = x.Unwrap()
 		case interface{ Unwrap() []error }:
-			for _, branch := range x.Unwrap() {
-				if find(branch, match) {
-					return true
-				}
+			branches := x.Unwrap()
+			matches := func(err error) bool { return search(err, match, all) }
+			if _, hedged := err.(*HedgeError); hedged && all { //nolint:errorlint // as above
+				return len(branches) > 0 && !slices.ContainsFunc(branches, func(err error) bool { return !matches(err) })
 			}
-			return false
+			return slices.ContainsFunc(branches, matches)
 		default:
 			return false
 		}
@@ -276,10 +282,10 @@ func find(err error, match func(error) bool) bool {
 	return false
 }
 
-// is is errors.Is for decisions: see find. Target is a sentinel of pointer type, so
+// is is errors.Is for decisions: see finds. Target is a sentinel of pointer type, so
 // comparing it with an error that cannot be compared does no harm.
 func is(err, target error) bool {
-	return find(err, func(err error) bool {
+	return finds(err, func(err error) bool {
 		if err == target { //nolint:errorlint // find does the unwrapping
 			return true
 		}
@@ -295,7 +301,7 @@ func isPermanent(err error) bool {
 // isIgnored reports whether err says nothing about the dependency: it is marked so, or
 // a bulkhead or a rate limit did not run the work.
 func isIgnored(err error) bool {
-	return find(err, func(err error) bool {
+	return finds(err, func(err error) bool {
 		switch err.(type) { //nolint:errorlint // as above
 		case *ignoredError, *BulkheadFullError, *RateLimitError:
 			return true
@@ -308,7 +314,7 @@ func isIgnored(err error) bool {
 // isRejection reports whether a policy did not run the work: a breaker, a bulkhead or a
 // rate limit.
 func isRejection(err error) bool {
-	return find(err, func(err error) bool {
+	return finds(err, func(err error) bool {
 		switch x := err.(type) { //nolint:errorlint // as above
 		case *RejectedError, *BulkheadFullError, *RateLimitError:
 			return true

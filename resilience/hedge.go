@@ -388,7 +388,8 @@ func (o *hedging) result() error {
 }
 
 // HedgeError says that several attempts of a hedged operation ran side by side and all
-// failed. Errors.Is and errors.As reach the errors of all.
+// failed. Errors.Is and errors.As reach the errors of all. For a breaker or a retry around
+// the hedge it is a rejection, or ignored, only if each of them is.
 type HedgeError struct {
 	Name string  // the hedge's name
 	Errs []error // of each attempt, the first attempt's first

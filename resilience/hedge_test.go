@@ -157,6 +157,49 @@ func TestHedgeErrorReachesAll(t *testing.T) {
 	})
 }
 
+// That one attempt was turned away, or cancelled, excuses nothing that another met: a
+// breaker around the hedge counts the failure, and a retry goes on.
+func TestHedgeErrorIsARejectionOnlyIfAllAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outcomes := func(first, second error) (counts events.Counts, attempts int) {
+			outer := resilience.NewCircuitBreaker(nil)
+			defer outer.Close()
+			retrier := resilience.NewRetrier(&resilience.RetryConfig{MaxAttempts: 2, InitialDelay: 1})
+			hedge := resilience.NewHedge(&resilience.HedgeConfig{Delay: time.Second})
+			_ = resilience.Chain(retrier, outer, hedge).Run(t.Context(), func() func(context.Context) error {
+				var n atomic.Int32
+				return func(context.Context) error {
+					if n.Add(1)%2 == 0 {
+						return second
+					}
+					attempts++
+					time.Sleep(2 * time.Second)
+					return first
+				}
+			}())
+			return outer.GetStats().Totals, attempts
+		}
+		full, limited := &resilience.BulkheadFullError{}, &resilience.RateLimitError{}
+		for _, excuse := range []error{full, limited, resilience.Ignore(errBroken)} {
+			counts, attempts := outcomes(errBroken, excuse)
+			require.Equal(t, events.Counts{Failure: 2}, counts, "%v", excuse)
+			require.Equal(t, 2, attempts, "%v", excuse)
+			counts, attempts = outcomes(excuse, errBroken)
+			require.Equal(t, events.Counts{Failure: 2}, counts, "%v", excuse)
+			require.Equal(t, 2, attempts, "%v", excuse)
+			counts, attempts = outcomes(excuse, full)
+			require.Equal(t, events.Counts{Ignored: 1}, counts, "%v", excuse)
+			require.Equal(t, 1, attempts, "%v", excuse)
+		}
+		counts, _ := outcomes(context.Canceled, errBroken)
+		require.Equal(t, events.Counts{Failure: 2}, counts)
+		counts, _ = outcomes(context.Canceled, context.Canceled)
+		require.Equal(t, events.Counts{Ignored: 2}, counts)
+		_, attempts := outcomes(resilience.Permanent(errBroken), errBroken)
+		require.Equal(t, 1, attempts, "one is enough to know that no retry mends it")
+	})
+}
+
 func TestHedgeHeedsTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// Cancelled at every point: before, during the first attempt, when the second is
