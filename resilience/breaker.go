@@ -183,6 +183,7 @@ type call struct {
 	ctx   context.Context // for the work and for its events
 	start time.Duration   // on the breaker's clock, if timed
 	timed bool            // somebody wants to know how long it takes
+	slows bool            // it can be slow
 	told  bool            // the sink hears of it: it was enabled when the call began
 	done  bool            // settled; what follows is only told
 }
@@ -220,7 +221,8 @@ func (b *CircuitBreaker) listens(ctx context.Context) bool {
 func (c *call) observe() {
 	b := c.b
 	c.told = b.observed && b.listens(c.ctx)
-	if c.timed = c.told || b.rules.Load().slows(); c.timed {
+	c.slows = b.rules.Load().slows()
+	if c.timed = c.told || c.slows; c.timed {
 		c.start = time.Since(b.base)
 	}
 	if c.told && b.sink.CallStarted != nil {
@@ -291,7 +293,7 @@ func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 		now = time.Since(b.base)
 	}
 	slow := false
-	if c.timed && outcome != events.OutcomeIgnored {
+	if c.slows && outcome != events.OutcomeIgnored {
 		r := b.rules.Load() // those of the end decide
 		slow = r.slows() && now-c.start >= r.slowAfter
 	}
@@ -307,15 +309,16 @@ func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 	} else {
 		rotated, changed, stale = b.settleClosed(c.ctx, p, outcome, slow, now)
 	}
-	told := c.told && b.sink.CallFinished != nil
-	switch news := rotated != nil || changed; {
-	case news && told:
-		c.announceAll(rotated, changed, c.finished(outcome, now, err, panicked, stale))
-	case news:
+	if b.sink.CallFinished == nil || !c.told {
 		b.announce(c.ctx, rotated, changed)
-	case told:
-		b.sink.CallFinished(c.ctx, c.finished(outcome, now, err, panicked, stale))
+		return
 	}
+	if rotated != nil || changed {
+		defer func() { b.sink.CallFinished(c.ctx, c.finished(outcome, now, err, panicked, stale)) }()
+		b.announce(c.ctx, rotated, changed)
+		return
+	}
+	b.sink.CallFinished(c.ctx, c.finished(outcome, now, err, panicked, stale))
 }
 
 func (c *call) finished(outcome events.Outcome, now time.Duration, err error, panicked, stale bool) events.CallFinished {
@@ -341,11 +344,6 @@ func (b *CircuitBreaker) announce(ctx context.Context, rotated *marks, changed b
 	if rotated != nil {
 		b.tellRotated(ctx, rotated)
 	}
-}
-
-func (c *call) announceAll(rotated *marks, changed bool, e events.CallFinished) {
-	defer c.b.sink.CallFinished(c.ctx, e)
-	c.b.announce(c.ctx, rotated, changed)
 }
 
 // settleClosed counts the outcome of a call that the closed phase p admitted, and

@@ -59,7 +59,7 @@ type modelCall struct {
 	generation uint64
 	state      events.State
 	silent     bool // it began after Close
-	timed      bool
+	slows      bool // it began when calls could be slow
 	would      bool // be rejected, were it not for shadow mode
 	overdue    bool // a probe that has been counted as failed
 	finished   bool
@@ -240,7 +240,7 @@ func (m *model) begin() *modelCall {
 	}
 	if rejected && m.c.Shadow && !m.forced {
 		c := &modelCall{start: m.now, generation: m.generation, state: m.state, silent: m.retired, would: true}
-		c.timed = !c.silent || m.c.SlowCallDuration > 0
+		c.slows = m.c.SlowCallDuration > 0
 		if !c.silent {
 			m.tell("started %v, would be rejected: %t", c.state, true)
 		}
@@ -254,7 +254,7 @@ func (m *model) begin() *modelCall {
 		return nil
 	}
 	c := &modelCall{start: m.now, generation: m.generation, state: m.state, silent: m.retired}
-	c.timed = !c.silent || m.c.SlowCallDuration > 0
+	c.slows = m.c.SlowCallDuration > 0
 	if m.state == halfOpen {
 		m.out = append(m.out, c)
 	}
@@ -269,7 +269,7 @@ func (m *model) finish(c *modelCall, outcome events.Outcome, panicked bool) {
 		return
 	}
 	c.finished = true
-	slow := c.timed && m.c.SlowCallDuration > 0 && m.now-c.start >= m.c.SlowCallDuration && outcome != ignored
+	slow := c.slows && m.c.SlowCallDuration > 0 && m.now-c.start >= m.c.SlowCallDuration && outcome != ignored
 	switch outcome {
 	case success:
 		m.totals.Success++

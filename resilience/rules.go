@@ -97,7 +97,8 @@ func (r *rules) thresholds() events.Thresholds {
 //
 //   - The counts of the window stay as far as the new window reaches. A longer window
 //     does not bring back what has left the old one; a shorter one lets go of what is too
-//     old at once, or up to one old bucket later. Slow calls count from when there are
+//     old at once, or up to one old bucket later; one of a single bucket, which begins
+//     now, is empty. Slow calls count from when there are
 //     any. The next outcome is judged by the new thresholds.
 //   - An open breaker stays open as long as it was going to; the next sleep window is a
 //     new one, and how often recovery has failed so far counts for it.

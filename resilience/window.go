@@ -289,8 +289,9 @@ func (t tally) since(earlier tally) events.Counts {
 // where they are said to have stood when each bucket began. The newest bucket begins
 // now. Of an older one that is known only for the beginnings of the old buckets; the
 // latest that is not after its own is taken. So what was recorded stays in the window
-// for the new size at least, and for one old bucket longer at most, except that what
-// has left the old window does not come back.
+// as if it had been of the new size all along, and for one old bucket longer at most,
+// except that what has left the old window does not come back. One of a single bucket,
+// which reaches back to the beginning of that, is empty.
 func (w *SlidingWindow) reshape(at, size time.Duration, buckets int, slows bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
