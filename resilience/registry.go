@@ -72,8 +72,9 @@ func (c *RegistryConfig) Validate() error {
 // apart from its successor.
 //
 // All methods may be called concurrently. They may be called from sinks too, with one
-// exception: a sink that is being told that a breaker was created or retired must not ask
-// for the breaker of the same key, which waits for the sink.
+// exception: a sink that is being told that a breaker was created or retired must not Get
+// one that may not be there. To be made it may need the key, or the overflow breaker, that
+// waits for this sink, or for another one that waits for this one.
 //
 // How it works: keys are found in a hash table of fixed size. Writers hold mu; readers
 // take no lock: they follow atomic pointers, and an entry is whole before a pointer
@@ -266,11 +267,12 @@ func (r *Registry) obtain(slot *atomic.Pointer[entry], key string) *CircuitBreak
 		}
 		r.count++
 		born := r.expect(p)
+		var gone chan struct{}
 		if leaves != nil {
-			r.births[place{key: leaves.key}] = born // who asks for that one again waits until it is closed
+			gone = r.expect(place{key: leaves.key}) // who asks for that one again waits until it is closed
 		}
 		r.mu.Unlock()
-		return r.bear(p, born, leaves)
+		return r.bear(p, born, leaves, gone)
 	}
 }
 
@@ -294,25 +296,25 @@ func (r *Registry) spill() *CircuitBreaker {
 		default:
 			born := r.expect(p)
 			r.mu.Unlock()
-			return r.bear(p, born, nil)
+			return r.bear(p, born, nil, nil)
 		}
 	}
 }
 
-// expect notes that the breaker for p is being made. It requires mu.
+// expect notes that the breaker for p is being made, or closed. It requires mu.
 func (r *Registry) expect(p place) (born chan struct{}) {
 	born = make(chan struct{})
 	r.births[p] = born
 	return born
 }
 
-// bear closes who leaves, makes the breaker for p and puts it into its place. Both run
+// bear closes who leaves, after which gone is closed, makes the breaker for p and puts it into its place. Both run
 // strangers' code, so it is called without mu, and what it does in the end is done also
 // if that panics or ends the goroutine: who waits for p then tries for itself.
-func (r *Registry) bear(p place, born chan struct{}, leaves *entry) *CircuitBreaker {
+func (r *Registry) bear(p place, born chan struct{}, leaves *entry, gone chan struct{}) *CircuitBreaker {
 	e := &entry{key: p.key}
 	defer func() {
-		closed := r.settle(p, e, leaves)
+		closed := r.settle(p, e)
 		close(born)
 		if e.breaker == nil {
 			return
@@ -323,7 +325,7 @@ func (r *Registry) bear(p place, born chan struct{}, leaves *entry) *CircuitBrea
 		}
 	}()
 	if leaves != nil {
-		leaves.breaker.Close()
+		r.dismiss(leaves, gone)
 	}
 	r.mu.Lock()
 	c, rules, closed := r.template, r.rules, r.closed
@@ -340,15 +342,24 @@ func (r *Registry) bear(p place, born chan struct{}, leaves *entry) *CircuitBrea
 	return e.breaker
 }
 
+// dismiss closes the breaker of e, which was taken out, and lets those go on who wait for
+// its place.
+func (r *Registry) dismiss(e *entry, gone chan struct{}) {
+	defer func() {
+		r.mu.Lock()
+		delete(r.births, place{key: e.key})
+		r.mu.Unlock()
+		close(gone)
+	}()
+	e.breaker.Close()
+}
+
 // settle puts e into the place p that was kept for it, or gives the place up if e has
 // no breaker. It reports whether the registry was closed meanwhile.
-func (r *Registry) settle(p place, e, left *entry) (closed bool) {
+func (r *Registry) settle(p place, e *entry) (closed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.births, p)
-	if left != nil {
-		delete(r.births, place{key: left.key})
-	}
 	switch {
 	case e.breaker == nil:
 		if !p.overflow && !r.closed {

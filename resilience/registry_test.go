@@ -579,3 +579,30 @@ func modelRegistry(t *testing.T, seed uint64) {
 	}
 	r.Close()
 }
+
+// A sink that hears of a birth may ask for other keys, also for the one that made room.
+func TestRegistrySinkAsksForWhatMadeRoom(t *testing.T) {
+	var r *resilience.Registry
+	born := make(map[string]int)
+	r = resilience.NewRegistry(&resilience.RegistryConfig{Max: 1, Template: &resilience.CircuitBreakerConfig{Events: events.Sink{
+		BreakerCreated: func(_ context.Context, e events.BreakerCreated) {
+			if born[e.Name]++; e.Name == "b" {
+				r.Get("a")
+			}
+		},
+	}}})
+	r.Get("a")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Get("b")
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		require.FailNow(t, "a waits for the sink that asked for it")
+	}
+	require.Equal(t, 1, born["b"])
+	require.LessOrEqual(t, r.Len(), 1)
+	r.Close()
+}
