@@ -66,5 +66,5 @@ func TestPrometheusLabelNames(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, name, row[1], row[0])
 	}
-	require.Equal(t, 19, labels, "attributes of metrics")
+	require.Equal(t, 21, labels, "attributes of metrics")
 }
