@@ -183,3 +183,21 @@ func TestBudgetsBeyondTheNameLimit(t *testing.T) {
 	newBudget("d")
 	require.Contains(t, series(k.collect(t), mBudgetOperations), "name=d")
 }
+
+// The series of a breaker that has to make room in a registry end, and its place is free
+// for the one that it makes room for: with a limit of names, none is beyond it.
+func TestRegistryKeepsSeriesBounded(t *testing.T) {
+	k := newKit(t, otelres.WithNameLimit(3))
+	r := resilience.NewRegistry(&resilience.RegistryConfig{Max: 2, Template: &resilience.CircuitBreakerConfig{Events: k.sink}})
+	for _, host := range []string{"a", "b", "c", "d", "a"} {
+		require.NoError(t, r.Get(host).Run(t.Context(), func(context.Context) error { return nil }))
+		require.LessOrEqual(t, len(series(k.collect(t), mCalls)), 2*4)
+	}
+	require.Equal(t, map[string]float64{"name=a": .5, "name=d": .5}, series(k.collect(t), mFailureThreshold))
+	r.Get("a").ForceOpen()
+	r.Get("d").ForceOpen()
+	r.Get("e")
+	require.Contains(t, series(k.collect(t), mFailureThreshold), "name=_OVERFLOW")
+	r.Close()
+	require.Empty(t, series(k.collect(t), mFailureThreshold))
+}
