@@ -309,16 +309,15 @@ func (c *call) settle(outcome events.Outcome, err error, panicked bool) {
 	} else {
 		rotated, changed, stale = b.settleClosed(c.ctx, p, outcome, slow, now)
 	}
-	if b.sink.CallFinished == nil || !c.told {
+	told := c.told && b.sink.CallFinished != nil
+	switch news := rotated != nil || changed; {
+	case news && told:
+		c.announceAll(rotated, changed, c.finished(outcome, now, err, panicked, stale))
+	case news:
 		b.announce(c.ctx, rotated, changed)
-		return
+	case told:
+		b.sink.CallFinished(c.ctx, c.finished(outcome, now, err, panicked, stale))
 	}
-	if rotated != nil || changed {
-		defer func() { b.sink.CallFinished(c.ctx, c.finished(outcome, now, err, panicked, stale)) }()
-		b.announce(c.ctx, rotated, changed)
-		return
-	}
-	b.sink.CallFinished(c.ctx, c.finished(outcome, now, err, panicked, stale))
 }
 
 func (c *call) finished(outcome events.Outcome, now time.Duration, err error, panicked, stale bool) events.CallFinished {
@@ -344,6 +343,11 @@ func (b *CircuitBreaker) announce(ctx context.Context, rotated *marks, changed b
 	if rotated != nil {
 		b.tellRotated(ctx, rotated)
 	}
+}
+
+func (c *call) announceAll(rotated *marks, changed bool, e events.CallFinished) {
+	defer c.b.sink.CallFinished(c.ctx, e)
+	c.b.announce(c.ctx, rotated, changed)
 }
 
 // settleClosed counts the outcome of a call that the closed phase p admitted, and
