@@ -23,6 +23,7 @@ type script struct {
 	factor        int
 	mostAfter     time.Duration
 	retryIf       byte          // 0: nil, 1: always, 2: never
+	budget        int           // 0: none; else one more than the retries it has
 	canceled      time.Duration // 0: never
 	deadline      time.Duration // 0: none
 	steps         []step        // what the attempts meet; success when they run out
@@ -68,10 +69,11 @@ func decodeScript(data []byte) script {
 		most:      time.Duration(next()) * 4 * ms,
 		factor:    int(next() % 4),
 		mostAfter: time.Duration(next()) * 2 * ms,
-		retryIf:   next() % 3,
+		retryIf:   next(), // and the budget, which see below
 		canceled:  time.Duration(next()) * 8 * ms,
 		deadline:  time.Duration(next()) * 8 * ms,
 	}
+	s.budget, s.retryIf = int(s.retryIf/3%5), s.retryIf%3
 	if s.canceled > 0 {
 		s.canceled += 7
 	}
@@ -144,12 +146,15 @@ func expectedCourse(s script) course {
 			c.reason = events.ReasonRetryAfterTooLong
 		case s.deadline > 0 && now+delay >= s.deadline:
 			c.reason = events.ReasonDeadline
+		case s.budget == 1:
+			c.reason = events.ReasonBudgetExhausted
 		case now+delay >= end: // cancelled during the wait
 			c.waits = append(c.waits, delay)
 			now, c.reason = end, events.ReasonCanceled
 		default:
 			c.waits = append(c.waits, delay)
 			now += delay
+			s.budget = max(0, s.budget-1)
 			continue
 		}
 		c.ended = now
@@ -182,6 +187,13 @@ func play(t *testing.T, s script, sink events.Sink) (c course, errs []error, err
 	config := &resilience.RetryConfig{
 		MaxAttempts: s.attempts, InitialDelay: s.initial, MaxDelay: s.most,
 		BackoffFactor: float64(s.factor), MaxRetryAfter: s.mostAfter, Events: sink,
+	}
+	if s.budget > 0 {
+		// Next to nothing comes in or fades while a script runs.
+		const window = 1e9 * time.Second
+		config.Budget = resilience.NewRetryBudget(&resilience.BudgetConfig{
+			Ratio: nothing, MinPerSecond: (float64(s.budget-1) + 1e-6) / window.Seconds(), Window: window,
+		})
 	}
 	if s.retryIf > 0 {
 		config.RetryIf = func(error) bool { return s.retryIf == 1 }
@@ -301,6 +313,7 @@ func TestRetryAgainstTheModel(t *testing.T) {
 	for _, reason := range []events.Reason{
 		events.ReasonSuccess, events.ReasonSuccessAfterRetry, events.ReasonExhausted, events.ReasonNotRetryable,
 		events.ReasonDeadline, events.ReasonCanceled, events.ReasonRejected, events.ReasonRetryAfterTooLong,
+		events.ReasonBudgetExhausted,
 	} {
 		require.Greater(t, reasons[reason], 30, "%s is hardly tried: %v", reason, reasons)
 	}
