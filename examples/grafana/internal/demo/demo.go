@@ -293,14 +293,16 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 	stop()
 	loading.Wait()
 	customers.CloseIdleConnections()
-	// The metrics of circuits end with the circuits. They are sent when no call can change
-	// them any more, and just before: else the last of them would be missing.
-	err = errors.Join(within(ctx, pages.close), within(ctx, services.Stop), within(ctx, watch.telemetry.Flush),
-		within(ctx, services.Close), within(ctx, watch.close))
+	err = errors.Join(within(ctx, pages.close), within(ctx, services.Stop))
+	// No call can change what the circuits have come to any more. It is summed up and sent
+	// now: metrics end with the circuits they are of, and how long all the rest takes
+	// depends on who receives telemetry.
+	summary.Length = time.Since(start)
+	summary.Circuits = circuits(&facts)
+	err = errors.Join(err, within(ctx, watch.telemetry.Flush), within(ctx, services.Close), within(ctx, watch.close))
 	stream.Close()
 	logging.Wait()
 
-	summary.Length = time.Since(start)
 	summary.Orders = generator.Counts()
 	summary.Alerts = watch.history.list()
 	summary.Rescue = facts.Rescue()
@@ -308,8 +310,17 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 		summary.Trace = &saved
 	}
 	summary.Unseen = stream.Dropped()
+	if err == nil {
+		err = log.Err()
+	}
+	return summary, err
+}
+
+// circuits returns what the circuits have come to.
+func circuits(facts *tally.Tally) []report.Circuit {
+	var all []report.Circuit
 	for _, c := range facts.Circuits() {
-		summary.Circuits = append(summary.Circuits, report.Circuit{
+		all = append(all, report.Circuit{
 			Name:       c.Name,
 			Thresholds: c.Thresholds,
 			Final:      c.Snapshot(),
@@ -320,10 +331,7 @@ func Run(ctx context.Context, config Config) (*report.Summary, error) {
 			Forgotten:  c.Forgotten,
 		})
 	}
-	if err == nil {
-		err = log.Err()
-	}
-	return summary, err
+	return all
 }
 
 // within calls f with a context that lasts for the grace period, whatever ctx does.
