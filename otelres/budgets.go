@@ -17,7 +17,7 @@ import (
 type budgets struct {
 	limit    int
 	observe  func(name string) *budgetSeries
-	overflow *budgetSeries
+	overflow *budgetName
 
 	mu     sync.Mutex // never held while an instrument is used: see registry
 	byID   map[uint64]*budget
@@ -27,7 +27,7 @@ type budgets struct {
 
 type budget struct {
 	snapshot func() events.BudgetSnapshot
-	name     *budgetName // nil: the overflow's
+	name     *budgetName
 }
 
 // budgetName is a name, while a budget of that name lives.
@@ -54,7 +54,7 @@ func (t *Telemetry) newBudgetSeries(name string) *budgetSeries {
 
 func newBudgets(limit int, observe func(string) *budgetSeries) *budgets {
 	return &budgets{
-		limit: limit, observe: observe, overflow: observe(other),
+		limit: limit, observe: observe, overflow: &budgetName{series: observe(other)},
 		byID: make(map[uint64]*budget), names: make(map[string]*budgetName),
 	}
 }
@@ -69,15 +69,16 @@ func (r *budgets) born(e events.BudgetCreated) (own bool) {
 	}
 	b := &budget{snapshot: e.Snapshot, name: r.names[name]}
 	r.byID[e.ID] = b
-	if b.name == nil {
-		if len(r.names) == r.limit || name == other {
-			return name == other
-		}
+	switch {
+	case b.name != nil:
+	case len(r.names) == r.limit || name == other:
+		b.name = r.overflow
+	default:
 		b.name = &budgetName{series: r.observe(name)}
 		r.names[name] = b.name
 	}
 	b.name.living++
-	return true
+	return b.name != r.overflow || name == other
 }
 
 func (r *budgets) retired(id uint64) {
@@ -89,15 +90,16 @@ func (r *budgets) retired(id uint64) {
 	}
 	delete(r.byID, id)
 	n := b.name
-	if n == nil {
-		return
-	}
 	n.living--
 	s := b.snapshot()
 	n.before.Operations += s.Operations
 	n.before.Granted += s.Granted
 	n.before.Refused += s.Refused
-	if n.living == 0 {
+	switch {
+	case n.living > 0:
+	case n == r.overflow:
+		n.before = events.BudgetSnapshot{}
+	default:
 		delete(r.names, n.series.name)
 	}
 }
@@ -110,11 +112,11 @@ func (r *budgets) observations() map[*budgetSeries]events.BudgetSnapshot {
 	for n := range maps.Values(r.names) {
 		all[n.series] = n.before
 	}
+	if r.overflow.living > 0 {
+		all[r.overflow.series] = r.overflow.before
+	}
 	for _, b := range r.byID {
-		s, now := r.overflow, b.snapshot()
-		if b.name != nil {
-			s = b.name.series
-		}
+		s, now := b.name.series, b.snapshot()
 		sum := all[s]
 		sum.Available += now.Available
 		sum.Limit += now.Limit
