@@ -3,10 +3,13 @@ package otelres_test
 import (
 	"context"
 	"net/http"
+	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/breakwater-go/breakwater/otelres"
@@ -74,6 +77,31 @@ func TestResendCountFindsTheSpanOfTheRequest(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]int64{"around": 2, "second": 1, "third": 2, "outermost": 2}, got)
+}
+
+// Each attempt of a hedge finds the span around the hedge.
+func TestResendCountWithinAHedge(t *testing.T) {
+	k := newKit(t)
+	set := make(chan bool, 2)
+	rt := k.ResendCount(&roundTripper{f: func(*http.Request) {}}, func(context.Context) int { return 2 })
+	h := resilience.NewHedge(&resilience.HedgeConfig{Delay: 1, Events: k.sink})
+	ctx, around := k.tracers.Tracer("client").Start(t.Context(), "around")
+	var first atomic.Bool
+	_ = h.Run(ctx, func(ctx context.Context) error {
+		if !first.Swap(true) {
+			<-ctx.Done() // until the other has succeeded
+			return ctx.Err()
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://there.test", nil)
+		require.NoError(t, err)
+		resp, err := rt.RoundTrip(req)
+		require.Nil(t, resp)
+		require.Equal(t, errDown, err)
+		set <- slices.Contains(around.(sdktrace.ReadOnlySpan).Attributes(), attribute.Int("http.request.resend_count", 1))
+		return nil
+	})
+	around.End()
+	require.True(t, <-set)
 }
 
 func TestResendCountWithout(t *testing.T) {

@@ -49,6 +49,7 @@ func (t *Telemetry) start(ctx context.Context, name string, attrs ...attribute.K
 
 // startLinked is start with links to other spans.
 func (t *Telemetry) startLinked(ctx context.Context, links []trace.Link, name string, attrs ...attribute.KeyValue) context.Context {
+	ctx = t.around(ctx)
 	ctx, span := t.tracer.Start(ctx, exportable(name), trace.WithLinks(links...),
 		trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(t.with(attrs...)...))
 	return t.keep(ctx, span)
