@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -23,7 +24,7 @@ type around func(http.RoundTripper) http.RoundTripper
 // three attempts without a delay and are asked as an http.RoundTripper, which is how a
 // client gets to them. Only the breakers of two of them are there to be asked.
 func transports() []*contestant {
-	transport := func(make around) func(settings) any { return func(settings) any { return make } }
+	transport := func(a around) func(settings) any { return func(settings) any { return a } }
 	return []*contestant{
 		{
 			name:  "breakwater",
@@ -182,8 +183,8 @@ func readyToRequestAServer(c *contestant, s settings) (*subject, error) {
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "hello")
 	})}
-	served := make(chan error)
-	go func() { served <- server.Serve(l) }()
+	var served sync.WaitGroup
+	served.Go(func() { _ = server.Serve(l) }) // until it is closed
 	network := new(http.Transport)
 	r, err := newRequest("http://" + l.Addr().String())
 	if err != nil {
@@ -196,7 +197,7 @@ func readyToRequestAServer(c *contestant, s settings) (*subject, error) {
 		close: func() {
 			network.CloseIdleConnections()
 			_ = server.Close()
-			<-served
+			served.Wait()
 		},
 	}
 	return subject, subject.call(verified)
