@@ -76,7 +76,7 @@ func Handler(c Config) http.Handler {
 		"update.js": "text/javascript; charset=utf-8",
 		"icon.svg":  "image/svg+xml",
 	} {
-		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) {
+		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, _ *http.Request) {
 			content, err := files.ReadFile("files/" + name)
 			if err != nil {
 				panic(err) // it is embedded
