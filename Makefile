@@ -47,7 +47,7 @@ shots: ## Take the pictures of the README: the demo's pages during its outage; n
 	@go build -C examples/grafana -o "$(CURDIR)/bin/demo" .
 	@mkdir -p docs/images
 	@BREAKWATER_DEMO="$(CURDIR)/bin/demo" BREAKWATER_SHOTS="$(CURDIR)/docs/images" CI=true \
-		go test -C liveres/e2e -count=1 -run '^TestPicturesOfTheDemo$$' .
+		go test -C liveres/e2e -count=1 -run '^(TestPicturesOfTheDemo|TestPagesOfTheDemo)$$' .
 	@ls -l docs/images
 
 test: ## Test every module, with the race detector where there is a C compiler

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -22,7 +23,7 @@ func TestPicturesOfTheDemo(t *testing.T) {
 	if program == "" || dir == "" {
 		t.Skip("takes half a minute and writes pictures: make shots")
 	}
-	pages := startDemo(t, program)
+	pages := startDemo(t, program, "-duration", "45s")
 	tt := openTab(t, strings.Trim(strings.TrimPrefix(pages["All"], "http:"), "/"))
 	tt.sharp(1120, 700)
 
@@ -47,6 +48,42 @@ func TestPicturesOfTheDemo(t *testing.T) {
 	}
 }
 
+// The demo's own pages are checked as the live page is: in both themes, at desktop and
+// phone width, when there is something on them. `make shots` runs it as well.
+func TestPagesOfTheDemo(t *testing.T) {
+	program := os.Getenv("BREAKWATER_DEMO")
+	if program == "" {
+		t.Skip("needs the demo's program: make shots")
+	}
+	pages := startDemo(t, program, "-repeat", "-speed", "2")
+	tt := openTab(t, strings.Trim(strings.TrimPrefix(pages["All"], "http:"), "/"))
+	tt.do(chromedp.Navigate(pages["Alerts"]))
+	tt.until(`document.querySelector('.alert.pending') !== null`) // by its own updates
+	tt.until(`document.querySelector('.alert.firing') !== null`)
+	tt.do(chromedp.Navigate(pages["Traces"]))
+	tt.until(`document.querySelector('.trace .more a') !== null`)
+	one := eval[string](tt, `document.querySelector('.trace .more a').href`)
+	for _, page := range []string{one, pages["Alerts"], pages["Traces"], pages["All"]} {
+		for _, width := range []int64{1280, 360} {
+			for _, theme := range []string{"light", "dark"} {
+				tt.size(width)
+				tt.theme(theme)
+				tt.do(chromedp.Navigate(page))
+				tt.until(`document.readyState === 'complete'`)
+				what := fmt.Sprintf("%s, %d wide, %s", page, width, theme)
+				tt.accessible(what)
+				require.LessOrEqual(t, eval[int64](tt, `document.documentElement.scrollWidth`), width, "%s: it has to be scrolled sideways", what)
+			}
+		}
+	}
+
+	// Who opens a trace reads it: it stays where it is.
+	tt.do(chromedp.Navigate(pages["Traces"]))
+	tt.until(`document.getElementById('updates').checked && document.querySelectorAll('.trace').length > 1`)
+	eval[any](tt, `document.querySelectorAll('.trace > summary')[1].click()`)
+	tt.until(`!document.getElementById('updates').checked && document.querySelectorAll('.trace')[1].open`)
+}
+
 // sharp sets the size of the window, and two dots for each of its pixels.
 func (tt *tab) sharp(width, height int64) {
 	tt.t.Helper()
@@ -56,11 +93,11 @@ func (tt *tab) sharp(width, height int64) {
 }
 
 // startDemo runs the demo until the test ends and returns the addresses of its pages.
-func startDemo(t *testing.T, program string) map[string]string {
+func startDemo(t *testing.T, program string, args ...string) map[string]string {
 	t.Helper()
 	program, err := filepath.Abs(program)
 	require.NoError(t, err)
-	demo := exec.Command(program, "-web", "127.0.0.1:0", "-plain", "-duration", "45s")
+	demo := exec.Command(program, append(args, "-web", "127.0.0.1:0", "-plain")...)
 	demo.Stderr = os.Stderr
 	output, err := demo.StdoutPipe()
 	require.NoError(t, err)
