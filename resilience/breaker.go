@@ -25,10 +25,10 @@ import (
 //
 // How it works: all that a state consists of is a [phase], found through one atomic
 // pointer. A closed call loads the pointer, runs, adds to one counter of that phase
-// and judges only while the window holds failures; it takes no lock except when it
-// is the first to reach a new bucket. Everything rarer happens under mu, which
-// guards arithmetic only: events are queued there and delivered after it is
-// released.
+// and judges only if the window holds more failures than an earlier judgement found
+// to be fine; it takes no lock except when it is the first to reach a new bucket.
+// Everything rarer happens under mu, which guards arithmetic only: events are queued
+// there and delivered after it is released.
 type CircuitBreaker struct {
 	// Written by the constructor only, and read by every call.
 	name     string
