@@ -8,7 +8,8 @@ import (
 
 // Logger is told of a breaker's state changes: an opening as an error, any other as
 // information. The fields are "name", "from", "to", "reason", "forced",
-// "generation", and for an opening "failures", "volume" and "error_rate". Its
+// "generation", and for an opening "failures", "volume" and "error_rate". An opening in
+// shadow mode, where nobody is turned away, is information, and "shadow" is true. Its
 // methods are called as sinks are; see package events. For more than state changes,
 // see [events.Log].
 type Logger interface {
@@ -18,7 +19,8 @@ type Logger interface {
 
 // MetricsCollector is told of a breaker's outcomes and state changes. ErrorType is
 // what [events.ErrorType] says, "panic" for work that did not return; from and to
-// are names of states, as "half-open". A collector that also has the method
+// are names of states, as "half-open", or "shadow-open" and "shadow-half-open" in shadow
+// mode. A collector that also has the method
 //
 //	RecordRejection(name string)
 //
@@ -65,15 +67,29 @@ func loggerSink(l Logger) events.Sink {
 			"forced":     e.Forced,
 			"generation": e.Generation,
 		}
-		if e.To != StateOpen {
-			l.Info("circuit breaker "+e.To.String(), fields)
-			return
+		if e.To == StateOpen {
+			fields["failures"] = e.Counts.Failure
+			fields["volume"] = e.Counts.Volume()
+			fields["error_rate"] = e.Counts.FailureRatio()
 		}
-		fields["failures"] = e.Counts.Failure
-		fields["volume"] = e.Counts.Volume()
-		fields["error_rate"] = e.Counts.FailureRatio()
-		l.Error("circuit breaker open", fields)
+		if e.Shadow {
+			fields["shadow"] = true
+		}
+		switch msg := "circuit breaker " + stateName(e.To, e.ToStatus()); e.ToStatus() {
+		case events.StatusOpen, events.StatusForcedOpen:
+			l.Error(msg, fields)
+		default:
+			l.Info(msg, fields)
+		}
 	}}
+}
+
+// stateName returns the name of a state, which differs for one that rejects nothing.
+func stateName(s CircuitState, as events.Status) string {
+	if as == events.StatusShadowOpen || as == events.StatusShadowHalfOpen {
+		return "shadow-" + s.String()
+	}
+	return s.String()
 }
 
 func metricsSink(m MetricsCollector) events.Sink {
@@ -89,8 +105,8 @@ func metricsSink(m MetricsCollector) events.Sink {
 			}
 		},
 		StateChanged: func(_ context.Context, e events.StateChanged) {
-			if e.From != e.To {
-				m.RecordStateChange(e.Name, e.From.String(), e.To.String())
+			if from, to := stateName(e.From, e.FromStatus()), stateName(e.To, e.ToStatus()); from != to {
+				m.RecordStateChange(e.Name, from, to)
 			}
 		},
 	}

@@ -3,6 +3,7 @@ package resilience_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,8 +63,43 @@ func TestLogger(t *testing.T) {
 	})
 }
 
+// A breaker in shadow mode must not look as if it turned anybody away, nor wake anybody.
+func TestLoggerAndMetricsInShadowMode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := small()
+		l, m := &recordingLogger{}, &rejectionCollector{}
+		c.Logger, c.Metrics, c.Shadow = l, m, true
+		cb := resilience.NewCircuitBreaker(c)
+		runScript(t, cb, "sfff")
+		succeedIn(t, cb, 1)
+		pass(30 * time.Second)
+		cb.ForceOpen()
+		cb.ClearForce()
+		cb.Reset()
+		require.Equal(t, []string{
+			"success:payment", "failure:payment*errors.errorString", "failure:payment*errors.errorString",
+			"change:paymentclosedshadow-open", "failure:payment*errors.errorString", "success:payment",
+			"change:paymentshadow-openshadow-half-open", "change:paymentshadow-half-openopen",
+			"change:paymentopenshadow-open", "change:paymentshadow-openclosed",
+		}, m.seen)
+		var told []string
+		for _, r := range l.records {
+			require.Equal(t, true, r.fields["shadow"])
+			told = append(told, r.level+" "+r.msg)
+		}
+		require.Equal(t, []string{
+			"info circuit breaker shadow-open", "info circuit breaker shadow-half-open",
+			"error circuit breaker open", "info circuit breaker shadow-open", "info circuit breaker closed",
+		}, told)
+		require.Equal(t, uint64(3), l.records[0].fields["failures"])
+	})
+}
+
 // collector is the interface of three methods and no more.
-type collector struct{ seen []string }
+type collector struct {
+	mu   sync.Mutex
+	seen []string
+}
 
 func (c *collector) RecordSuccess(name string) { c.add("success", name) }
 func (c *collector) RecordFailure(name, errorType string) {
@@ -72,6 +108,8 @@ func (c *collector) RecordFailure(name, errorType string) {
 func (c *collector) RecordStateChange(name, from, to string) { c.add("change", name, from, to) }
 
 func (c *collector) add(what string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.seen = append(c.seen, fmt.Sprint(append([]any{what + ":"}, args...)...))
 }
 
