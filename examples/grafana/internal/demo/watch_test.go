@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -152,16 +153,16 @@ func TestReceivers(t *testing.T) {
 		server, err := prometheus.Open(prometheus.Config{Dir: t.TempDir()})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, server.Close()) }()
-		exports := 0
+		var exports atomic.Int32 // services do not wait for each other
 		config := inMemory(new(bytes.Buffer))
 		config.Duration = 12 * time.Second
 		config.Receivers = []telemetry.Receiver{{Interval: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			exports++
+			exports.Add(1)
 			server.Receiver().ServeHTTP(w, r)
 		})}}
 		_, err = Run(t.Context(), config)
 		require.NoError(t, err)
-		require.Equal(t, 4*2, exports, "of four services, every five seconds")
+		require.Equal(t, int32(4*2), exports.Load(), "of four services, every five seconds")
 		got, err := server.Query(context.WithoutCancel(t.Context()), "count by (job) (target_info)", time.Now())
 		require.NoError(t, err)
 		var jobs []string
