@@ -93,11 +93,11 @@ func TestImageOfTheDemoHasWhatItIsBuiltFrom(t *testing.T) {
 			GoFiles, EmbedFiles []string
 			Module              *struct{ Path string }
 		}
-		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+		err := decoder.Decode(&p)
+		if errors.Is(err, io.EOF) {
 			break
-		} else {
-			require.NoError(t, err)
 		}
+		require.NoError(t, err)
 		if p.Module == nil || !strings.HasPrefix(p.Module.Path, "github.com/breakwater-go/breakwater") {
 			continue
 		}
