@@ -45,12 +45,13 @@ var native = sdk.NewView(sdk.Instrument{Kind: sdk.InstrumentKindHistogram},
 
 // pace is what distinguishes the world of the tests from that of the pictures.
 type pace struct {
-	exports time.Duration
-	script  script.Script
-	length  time.Duration // of the script
-	rate    float64       // of orders a second, in each instance
-	views   []sdk.View    // of the service with histograms of its own
-	calm    bool          // that service fails less, and has no more names than there is room for
+	exports   time.Duration
+	script    script.Script
+	length    time.Duration // of the script
+	rate      float64       // of orders a second, in each instance
+	views     []sdk.View    // of the service with histograms of its own
+	meanwhile func(*world)  // is called when all has begun
+	calm      bool          // that service fails less, and has no more names than there is room for
 }
 
 // world is a Prometheus, and what was sent to it: by the demo in two instances, through
@@ -97,6 +98,9 @@ func play(t *testing.T, p pace) *world {
 	}
 	processes.Go(w.billing)
 	processes.Go(w.collector)
+	if w.meanwhile != nil {
+		processes.Go(func() { w.meanwhile(w) })
+	}
 	processes.Wait()
 	w.ended = time.Now()
 

@@ -153,6 +153,18 @@ func more(counter, step string) string {
 				- (last_over_time(` + counter + `[10m] offset ` + step + `) or ` + counter + ` * 0)`
 }
 
+// everyCircuit and everyRetry are alternatives to a query, for what it has no result of.
+// Colours are given to series in order: if all are there in every panel, also without a
+// value, each has the same colour in all of them.
+const (
+	everyCircuit = `
+			or
+			sum by ($CIRCUIT) (resilience_circuit_breaker_status{$CIRCUITS}) * NaN`
+	everyRetry = `
+			or
+			sum by ($RETRY) (resilience_retry_operations_total{$RETRIES}) * NaN`
+)
+
 func variables(list ...variable) templating {
 	return templating{List: append([]variable{{
 		Type: "datasource", Name: "datasource", Label: "Data source", Query: "prometheus", Refresh: 1,

@@ -138,7 +138,7 @@ func shareNotClosed() panel {
 		overTime(circuitName, `
 			sum by ($CIRCUIT) (rate(resilience_circuit_breaker_time_seconds_total{$CIRCUITS, resilience_circuit_breaker_state!~"closed|shadow_open|shadow_half_open"}[$__rate_interval]))
 			/
-			sum by ($CIRCUIT) (rate(resilience_circuit_breaker_time_seconds_total{$CIRCUITS}[$__rate_interval]))`)).
+			sum by ($CIRCUIT) (rate(resilience_circuit_breaker_time_seconds_total{$CIRCUITS}[$__rate_interval]))`+everyCircuit)).
 		line(0.5).linking(circuitLinks()...)
 }
 
@@ -151,9 +151,9 @@ func circuitTable() panel {
 	closed := `
 				and on ($EACH_CIRCUIT)
 				resilience_circuit_breaker_status{$CIRCUITS, resilience_circuit_breaker_state="closed"} > 0`
-	return table("Circuits", 24, 8, "none",
+	return table("Circuits", 24, 10, "none",
 		"Each breaker, in each instance, those that have been open for longest first. Failures is the share of failures in the sliding window, and is empty unless the breaker is closed and has enough calls to be judged; it opens at the threshold beside it. Rejected is per second, transitions are those in the time range of the dashboard.",
-		"Open for",
+		[]string{"Open for"},
 		column{title: "Circuit", label: "resilience_circuit_breaker_name", pairs: []any{"links", []dataLink{
 			circuitLink("This circuit alone", "${__data.fields.Job:percentencode}", "${__value.text:percentencode}"),
 			retryLink("Retries of this name", "${__data.fields.Job:percentencode}", "${__value.text:percentencode}"),
@@ -208,7 +208,7 @@ func errorRates() panel {
 	limits := above("green", 0.01, "orange", 0.1, "red")
 	return table("Error rate in the last five minutes, worst first", 14, 8, "locale",
 		"What the service behind each circuit did in the five minutes before the end of the time range. "+errorRateIs+" Unavailable is beside it: "+unavailIs,
-		"Error rate",
+		[]string{"Error rate", "Unavailable"},
 		column{title: "Circuit", label: "resilience_circuit_breaker_name", pairs: []any{"links", []dataLink{
 			circuitLink("This circuit alone", "${__data.fields.Job:percentencode}", "${__value.text:percentencode}"),
 			tracesLink("Failed traces of this circuit", "${__data.fields.Job:percentencode}", "resilience.circuit_breaker.name", "${__value.text:percentencode}", "error", "true"),
@@ -236,7 +236,7 @@ func rejectedShare() panel {
 		overTime(circuitName, `
 			sum by ($CIRCUIT) (rate(resilience_circuit_breaker_calls_total{$CIRCUITS, resilience_circuit_breaker_call_outcome="rejected"}[$__rate_interval]))
 			/
-			(sum by ($CIRCUIT) (rate(resilience_circuit_breaker_calls_total{$CIRCUITS}[$__rate_interval])) > 0)`)).
+			(sum by ($CIRCUIT) (rate(resilience_circuit_breaker_calls_total{$CIRCUITS}[$__rate_interval])) > 0)`+everyCircuit)).
 		linking(circuitLinks()...)
 }
 
@@ -245,7 +245,7 @@ func unavailable() panel {
 		overTime(circuitName, `
 			sum by ($CIRCUIT) (rate(resilience_circuit_breaker_calls_total{$CIRCUITS, resilience_circuit_breaker_call_outcome=~"failure|rejected"}[$__rate_interval]))
 			/
-			(sum by ($CIRCUIT) (rate(resilience_circuit_breaker_calls_total{$CIRCUITS}[$__rate_interval])) > 0)`)).
+			(sum by ($CIRCUIT) (rate(resilience_circuit_breaker_calls_total{$CIRCUITS}[$__rate_interval])) > 0)`+everyCircuit)).
 		linking(circuitLinks()...)
 }
 
@@ -259,7 +259,7 @@ func failureRatio() panel {
 				resilience_circuit_breaker_failure_threshold_ratio{$CIRCUITS}
 				and on ($EACH_CIRCUIT)
 				resilience_circuit_breaker_status{$CIRCUITS, resilience_circuit_breaker_state="closed"} > 0
-			)`)).
+			)`+everyCircuit)).
 		line(1).linking(circuitLinks()...)
 	p.FieldConfig.Defaults.Custom["axisSoftMax"] = 1.1
 	return p
@@ -289,7 +289,7 @@ func stateChanges() panel {
 	state := []any{"mappings", labelsToStates(), "custom.cellOptions", map[string]any{"type": "color-text"}}
 	return table("State changes in the last hour", 13, 8, "locale",
 		"How often each circuit went from one state to another in the hour before the end of the time range, over all instances, and when it last did: to within 15 seconds after, or the time between two exports if that is longer.",
-		"Last transition",
+		[]string{"Last transition"},
 		column{title: "Circuit", label: "resilience_circuit_breaker_name", pairs: []any{"links", []dataLink{
 			circuitLink("This circuit alone", "${__data.fields.Job:percentencode}", "${__value.text:percentencode}"),
 		}}},
@@ -333,9 +333,10 @@ func quantileStyles(prefix string) []override {
 }
 
 func callQuantileByCircuit() panel {
+	q := quantile(circuitName, 0.95, callDuration, "$CIRCUITS", "$CIRCUIT")
+	q.Expr += query(everyCircuit)
 	return lines("p95 by circuit", 8, 9, "s",
-		"95 of 100 calls of each circuit took less than this. Diamonds are single calls: each leads to its trace.",
-		quantile(circuitName, 0.95, callDuration, "$CIRCUITS", "$CIRCUIT")).
+		"95 of 100 calls of each circuit took less than this. Diamonds are single calls: each leads to its trace.", q).
 		linking(circuitLinks()...)
 }
 

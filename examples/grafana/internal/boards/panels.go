@@ -173,11 +173,10 @@ func (p panel) noValue(text string) panel {
 	return p
 }
 
-// lines is a panel of lines over time, from 0 upwards. A series has the same colour in
-// every panel, since it is its name that decides.
+// lines is a panel of lines over time, from 0 upwards.
 func lines(title string, w, h int, unit, description string, targets ...target) panel {
 	p := newPanel("timeseries", title, w, h, description, field{
-		Color: &color{Mode: "palette-classic-by-name"},
+		Color: &color{Mode: "palette-classic"},
 		Unit:  unit,
 		Min:   ptr(0.0),
 		Custom: map[string]any{
@@ -228,12 +227,8 @@ func figures(title string, w, h int, unit, description string, limits *threshold
 		Thresholds: limits,
 		Unit:       unit,
 	}, targets)
-	graph := "none"
-	if targets[0].Range {
-		graph = "area"
-	}
 	p.Options = map[string]any{
-		"colorMode": "value", "graphMode": graph, "justifyMode": "auto", "orientation": "vertical",
+		"colorMode": "value", "graphMode": "none", "justifyMode": "auto", "orientation": "vertical",
 		"percentChangeColorMode": "standard", "showPercentChange": false, "textMode": "auto", "wideLayout": false,
 		"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
 	}
@@ -249,9 +244,9 @@ type column struct {
 	pairs []any // properties, in pairs
 }
 
-// table is a table with a row for each set of labels. It is sorted by a column, the
+// table is a table with a row for each set of labels. It is sorted by columns, the
 // greatest first.
-func table(title string, w, h int, unit, description, sortBy string, columns ...column) panel {
+func table(title string, w, h int, unit, description string, sortBy []string, columns ...column) panel {
 	var targets []target
 	hidden := map[string]bool{"Time": true}
 	order, names := make(map[string]int), make(map[string]string)
@@ -279,9 +274,13 @@ func table(title string, w, h int, unit, description, sortBy string, columns ...
 			"align": "auto", "cellOptions": map[string]any{"type": "auto"}, "filterable": false, "inspect": false,
 		},
 	}, targets).overriding(overrides...)
+	var sorted []any
+	for _, c := range sortBy {
+		sorted = append(sorted, map[string]any{"displayName": c, "desc": true})
+	}
 	p.Options = map[string]any{
 		"cellHeight": "sm", "enablePagination": false, "frameIndex": 0, "showHeader": true,
-		"sortBy": []any{map[string]any{"displayName": sortBy, "desc": true}},
+		"sortBy": sorted,
 	}
 	p.Transformations = []transform{
 		{ID: "merge", Options: map[string]any{}},

@@ -132,7 +132,7 @@ func retryTable() panel {
 	p95 := quantile("", 0.95, operationDuration, "$RETRIES", "$RETRY").Expr
 	return table("Retries, most exhausted first", 14, 9, "percentunit",
 		"Each retry, those with the most exhausted operations first. p95: 95 of 100 operations took less, waits included.",
-		"Exhausted",
+		[]string{"Exhausted"},
 		column{title: "Retry", label: "resilience_retry_name", pairs: []any{"links", []dataLink{
 			retryLink("This retry alone", "${__data.fields.Job:percentencode}", "${__value.text:percentencode}"),
 			circuitLink("Circuit of this name", "${__data.fields.Job:percentencode}", "${__value.text:percentencode}"),
@@ -151,7 +151,7 @@ func retryTable() panel {
 }
 
 func amplification() panel {
-	p := lines("Amplification", 8, 8, "none", amplificationIs, overTime(retryName, amplified(" by ($RETRY)"))).
+	p := lines("Amplification", 8, 8, "none", amplificationIs, overTime(retryName, amplified(" by ($RETRY)")+everyRetry)).
 		line(1.5).linking(retryLinks()...)
 	p.FieldConfig.Defaults.Decimals = ptr(2)
 	return p.custom("axisSoftMax", 1.6).custom("fillOpacity", 0)
@@ -159,7 +159,7 @@ func amplification() panel {
 
 func savedShare() panel {
 	return lines("Share that retries saved", 8, 8, "percentunit", savedIs+" A share that stays high is a dependency that fails all the time, and that nobody would notice otherwise.",
-		overTime(retryName, saved(" by ($RETRY)"))).
+		overTime(retryName, saved(" by ($RETRY)")+everyRetry)).
 		linking(retryLinks()...).custom("axisSoftMax", 0.05)
 }
 
