@@ -34,7 +34,7 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo shots test check format vet lint race tidy bench microbench fuzz rules dashboards stack-test compose-test up down logs cover
+.PHONY: help demo shots test check format vet lint race tidy bench microbench fuzz rules dashboards dashboard-shots stack-test compose-test up down logs cover
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -104,6 +104,15 @@ dashboards: ## Check the dashboards against the types that Grafana publishes; ne
 	@command -v node >/dev/null && command -v npm >/dev/null || { \
 		echo "make dashboards needs node (20 or later) and npm; on Debian: apt-get install nodejs npm" >&2; exit 1; }
 	@cd examples/grafana/schema && npm ci --silent && npm run --silent check
+
+dashboard-shots: ## Draw both dashboards in bin/dashboard-shots, during and after an outage; needs node, npm and chromium
+	@command -v node >/dev/null && command -v npm >/dev/null && command -v "$${BREAKWATER_CHROMIUM:-chromium}" >/dev/null || { \
+		echo "make dashboard-shots needs node (20 or later), npm and chromium; on Debian: apt-get install nodejs npm chromium fonts-dejavu-core" >&2; exit 1; }
+	@echo "==> Grafana's libraries"; cd examples/grafana/preview && npm ci --silent && \
+		npm run --silent build -- --outDir "$(CURDIR)/bin/dashboard-preview" --emptyOutDir --logLevel error
+	@echo "==> a run of the demo"; go test -C examples/grafana ./dashboards -count=1 -run '^TestRecord$$' -record "$(CURDIR)/bin/dashboard-preview/recording.json"
+	@go build -C examples/grafana -o "$(CURDIR)/bin/dashboard-server" ./preview/server
+	@echo "==> the pictures"; node examples/grafana/preview/shots.mjs bin/dashboard-server bin/dashboard-preview bin/dashboard-shots
 
 # The program is built and then takes make's place, so that a signal reaches it.
 STACKTEST = go build -C examples/grafana -o "$(CURDIR)/bin/stacktest" ./stacktest && exec bin/stacktest
