@@ -151,6 +151,7 @@ func (w *world) billing() {
 		return resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Name: name, Events: p.sink()})
 	}
 	ledger, mail := breaker("ledger"), breaker("mail")
+	shadow := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Name: "export", Shadow: true, Events: p.sink()})
 	if !w.calm {
 		breaker("archive") // one more than there is room for
 	}
@@ -181,6 +182,9 @@ func (w *world) billing() {
 			}
 		}
 		_ = mail.Run(w.t.Context(), work[0])
+		if !w.calm {
+			_ = shadow.Run(w.t.Context(), work[2]) // it would be open, and is not in the way
+		}
 		kind := i % len(work)
 		if w.calm && i%5 != 0 {
 			kind = 0
@@ -275,11 +279,7 @@ func (w *world) start(job, instance string, views ...sdk.View) *process {
 		sdk.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", job), attribute.String("service.instance.id", instance))),
 		sdk.WithView(views...))
-	limit := 3 // as many as the demo has
-	if job == "billing" {
-		limit = 2
-	}
-	p.telemetry, err = otelres.New(otelres.WithMeterProvider(p.meters), otelres.WithTracerProvider(p.tracers), otelres.WithNameLimit(limit))
+	p.telemetry, err = otelres.New(otelres.WithMeterProvider(p.meters), otelres.WithTracerProvider(p.tracers), otelres.WithNameLimit(3))
 	assert.NoError(w.t, err)
 	return p
 }
