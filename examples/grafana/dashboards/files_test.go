@@ -411,7 +411,7 @@ func TestDashboardsUseWhatIsSent(t *testing.T) {
 			require.Contains(t, []string{"[$__rate_interval]", "[$__range]", "[5m]", "[10m]", "[1h:15s]"}, r, what)
 		}
 	}
-	each(t, func(t *testing.T, b board, p panel) {
+	each(t, func(t *testing.T, _ board, p panel) {
 		for _, q := range p.Targets {
 			check(t, p.Title+" "+q.RefID, q.Expr)
 		}

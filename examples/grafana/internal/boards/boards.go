@@ -84,7 +84,7 @@ func board(b dashboard, rows ...row) dashboard {
 			b.Panels = append(b.Panels, placed...)
 			continue
 		}
-		head := panel{ID: r.id, Type: "row", Title: r.title, GridPos: grid{H: 1, W: 24, Y: y}, Collapsed: ptr(r.collapsed), Panels: &[]panel{}}
+		head := panel{ID: r.id, Type: "row", Title: r.title, GridPos: grid{H: 1, W: 24, Y: y}, Collapsed: new(r.collapsed), Panels: &[]panel{}}
 		y++
 		placed, end := r.placed(y)
 		if r.collapsed {

@@ -100,7 +100,7 @@ func overridden(id, options string, pairs []any) override {
 func above(first string, pairs ...any) *thresholds {
 	t := &thresholds{Mode: "absolute", Steps: []step{{Color: first}}}
 	for i := 0; i < len(pairs); i += 2 {
-		t.Steps = append(t.Steps, step{Value: ptr(pairs[i].(float64)), Color: pairs[i+1].(string)})
+		t.Steps = append(t.Steps, step{Value: new(pairs[i].(float64)), Color: pairs[i+1].(string)})
 	}
 	return t
 }
@@ -178,7 +178,7 @@ func lines(title string, w, h int, unit, description string, targets ...target) 
 	p := newPanel("timeseries", title, w, h, description, field{
 		Color: &color{Mode: "palette-classic"},
 		Unit:  unit,
-		Min:   ptr(0.0),
+		Min:   new(0.0),
 		Custom: map[string]any{
 			"axisPlacement": "auto", "drawStyle": "line", "fillOpacity": 0, "lineInterpolation": "linear",
 			"lineWidth": 2, "pointSize": 4, "showPoints": "never", "spanNulls": false,
@@ -193,7 +193,7 @@ func lines(title string, w, h int, unit, description string, targets ...target) 
 // shares are lines of what is in [0,1], shown in percent.
 func shares(title string, w, h int, description string, targets ...target) panel {
 	p := lines(title, w, h, "percentunit", description, targets...)
-	p.FieldConfig.Defaults.Max = ptr(1.0)
+	p.FieldConfig.Defaults.Max = new(1.0)
 	return p
 }
 

@@ -109,7 +109,7 @@ func helpedNow() panel {
 func amplificationNow() panel {
 	p := figures("Amplification now", 4, 4, "none", amplificationIs, above("text", 1.2, "orange", 1.5, "red"),
 		overTime("Amplification", amplified(""))).noValue("no calls")
-	p.FieldConfig.Defaults.Decimals = ptr(2)
+	p.FieldConfig.Defaults.Decimals = new(2)
 	return p
 }
 
@@ -153,7 +153,7 @@ func retryTable() panel {
 func amplification() panel {
 	p := lines("Amplification", 8, 8, "none", amplificationIs, overTime(retryName, amplified(" by ($RETRY)")+everyRetry)).
 		line(1.5).linking(retryLinks()...)
-	p.FieldConfig.Defaults.Decimals = ptr(2)
+	p.FieldConfig.Defaults.Decimals = new(2)
 	return p.custom("axisSoftMax", 1.6).custom("fillOpacity", 0)
 }
 
