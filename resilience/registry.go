@@ -259,6 +259,10 @@ func (r *Registry) obtain(slot *atomic.Pointer[entry], key string) *CircuitBreak
 		}
 		var leaves *entry
 		if r.count >= r.max {
+			if r.isCrowded() { // who searched in vain while this one waited for mu
+				r.mu.Unlock()
+				return r.spill()
+			}
 			if leaves = r.evict(); leaves == nil {
 				r.crowded.Store(int64(time.Since(r.base) + crowdedFor))
 				r.mu.Unlock()
@@ -402,29 +406,30 @@ func (r *Registry) evict() *entry {
 // pick takes out the first of the queue that may leave. Who was used since the queue was
 // sorted is younger than all that were not, and leaves the queue; who may not leave now
 // keeps its turn. It requires mu.
-func (r *Registry) pick() (leaves *entry) {
-	r.queue = slices.DeleteFunc(r.queue, func(c candidate) bool {
-		switch {
-		case leaves != nil:
-			return false
-		case c.used.Load() != c.seen || c.leaving.Load():
-			return true
-		case !c.mayLeave():
-			return false
+func (r *Registry) pick() *entry {
+	stay := 0 // so many, at the front, have been passed and keep their turn
+	for i, c := range r.queue {
+		if c.used.Load() != c.seen || c.leaving.Load() {
+			continue
 		}
-		c.leaving.Store(true)
-		if c.used.Load() != c.seen || !c.mayLeave() { // see touch
+		if c.mayLeave() {
+			c.leaving.Store(true)
+			if c.used.Load() == c.seen && c.mayLeave() { // see touch
+				copy(r.queue[i+1-stay:], r.queue[:stay])
+				clear(r.queue[:i+1-stay])
+				r.queue = r.queue[i+1-stay:] // the rest is not touched, however many there are
+				r.remove(c.entry)
+				r.evicted.Add(1)
+				return c.entry
+			}
 			c.leaving.Store(false)
-			return false
 		}
-		leaves = c.entry
-		return true
-	})
-	if leaves != nil {
-		r.remove(leaves)
-		r.evicted.Add(1)
+		r.queue[stay] = c
+		stay++
 	}
-	return leaves
+	clear(r.queue[stay:])
+	r.queue = r.queue[:stay]
+	return nil
 }
 
 func (e *entry) mayLeave() bool { return e.breaker.retired.Load() || e.breaker.idle() }
