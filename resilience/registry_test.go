@@ -112,6 +112,30 @@ func TestRegistryEvictsTheLeastRecentlyUsed(t *testing.T) {
 	require.Equal(t, uint64(3), r.Stats().Evicted)
 }
 
+// One that may not leave when it is its turn is passed, and keeps its turn.
+func TestRegistryPassesWhoMayNotLeave(t *testing.T) {
+	r, _ := newRegistry(t, 5)
+	busy := make(map[string]resilience.Permit)
+	for _, key := range []string{"a", "b", "c", "d", "e"} {
+		cb := r.Get(key)
+		if key < "d" {
+			busy[key] = acquire(t, cb)
+		}
+	}
+	r.Get("f") // d makes room
+	require.Equal(t, []string{"a", "b", "c", "e", "f"}, keys(r))
+	busy["b"].Done(nil)
+	r.Get("g")
+	require.Equal(t, []string{"a", "c", "e", "f", "g"}, keys(r))
+	busy["c"].Done(nil)
+	busy["a"].Done(nil)
+	r.Get("h")
+	require.Equal(t, []string{"c", "e", "f", "g", "h"}, keys(r))
+	r.Get("i")
+	require.Equal(t, []string{"e", "f", "g", "h", "i"}, keys(r))
+	r.Close()
+}
+
 // Between births the registry's clock stands still, and the windows tell who was
 // called last.
 func TestRegistryEvictsTheLeastRecentlyCalledOfThoseUsedSinceTheLastBirth(t *testing.T) {
