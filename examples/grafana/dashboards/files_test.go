@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -216,11 +217,40 @@ func TestDashboards(t *testing.T) {
 						require.Contains(t, []string{"job", "circuit", "retry", "instance"}, name[1], l.Title)
 					}
 				} else {
-					require.Regexp(t, `^/explore\?schemaVersion=1&panes=%7B`, l.URL, l.Title)
+					requireSearch(t, l)
 				}
 			}
 			require.True(t, toOther, "no link to the other dashboard")
 		})
+	}
+}
+
+// requireSearch fails unless a link leads to a search for traces, by a tag, in the chosen
+// data source.
+func requireSearch(t *testing.T, l link) {
+	t.Helper()
+	u, err := url.Parse(l.URL)
+	require.NoError(t, err, l.Title)
+	require.Equal(t, "/explore", u.Path, l.Title)
+	var panes map[string]struct {
+		Datasource string
+		Queries    []struct {
+			Datasource               source
+			QueryType, Service, Tags string
+		}
+		Range struct{ From, To string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(u.Query().Get("panes")), &panes), l.Title)
+	require.Len(t, panes, 1, l.Title)
+	for _, p := range panes {
+		require.Equal(t, "${traces}", p.Datasource, l.Title)
+		require.Equal(t, struct{ From, To string }{"${__from}", "${__to}"}, p.Range, l.Title)
+		require.Len(t, p.Queries, 1, l.Title)
+		q := p.Queries[0]
+		require.Equal(t, source{"jaeger", "${traces}"}, q.Datasource, l.Title)
+		require.Equal(t, "search", q.QueryType, l.Title)
+		require.Regexp(t, `^\$\{__(field\.labels\.job|data\.fields\.Job):percentencode\}$`, q.Service, l.Title)
+		require.Regexp(t, `^resilience\.(circuit_breaker|retry)\.name=\$\{__\S+:percentencode\}( error=true)?$`, q.Tags, l.Title)
 	}
 }
 

@@ -421,6 +421,10 @@ func (w *world) worstComesFirst(b board) {
 	require.Greater(w.t, last(w.t, w.must(g, b.of(w.t, "Rejected share"), "A"), circuitLabel, "payment"), 0.8)
 	require.Greater(w.t, last(w.t, w.must(g, b.of(w.t, "Share of time not closed"), "A"), circuitLabel, "payment"), 0.99)
 	require.InDelta(w.t, 0, last(w.t, w.must(g, b.of(w.t, "Share of time not closed"), "A"), circuitLabel, "inventory"), 0)
+
+	// Shadow mode is not in the way of anybody.
+	require.InDelta(w.t, 0, last(w.t, w.must(g, b.of(w.t, "Share of time not closed"), "A"), circuitLabel, "export"), 0)
+	require.Positive(w.t, last(w.t, w.must(g, b.of(w.t, "Shadow mode: would be rejected"), "A"), circuitLabel, "export"))
 }
 
 // stateChangesAreThoseThatWere fails unless the table of state changes has all of them,
