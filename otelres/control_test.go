@@ -89,6 +89,7 @@ func TestShadowModeIsToldApart(t *testing.T) {
 		require.InDelta(t, 1, series(rm, mStatus)["name=gateway,state=open"], 0)
 		require.InDelta(t, 30, series(rm, mTime)["name=gateway,state=shadow_open"], 0.001, "what was spent stays")
 		require.Empty(t, series(rm, mWouldReject), "its presence says that a breaker is in shadow mode")
+		require.Equal(t, map[string]float64{"name=gateway": float64(time.Now().Add(-10 * time.Second).Unix())}, series(rm, mLastClosed), "until then nobody was turned away")
 		require.Equal(t, map[string]float64{"name=gateway": .25}, series(rm, mFailureThreshold), "the threshold follows")
 		b.Close()
 		require.Empty(t, series(k.collect(t), mWouldReject))

@@ -52,6 +52,7 @@ type place struct {
 type breaker struct {
 	snapshot  func() events.Snapshot
 	threshold float64
+	shadowed  time.Time // when shadow mode ended; until then nobody was turned away
 }
 
 // totals are what only grows.
@@ -134,12 +135,18 @@ func (r *registry) born(e events.BreakerCreated) (own, added bool) {
 	return p.recorded.name == name, true
 }
 
-// reconfigured takes over a breaker's new threshold.
-func (r *registry) reconfigured(id uint64, threshold float64) {
+// reconfigured takes over a breaker's new threshold, and the end of its shadow mode.
+func (r *registry) reconfigured(e events.BreakerReconfigured) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if p, known := r.breakers[id]; known {
-		p.living[id].threshold = threshold
+	p, known := r.breakers[e.ID]
+	if !known {
+		return
+	}
+	b := p.living[e.ID]
+	b.threshold = e.New.ErrorThreshold
+	if e.Old.Shadow && !e.New.Shadow {
+		b.shadowed = e.Time
 	}
 }
 
@@ -213,6 +220,9 @@ func (o *observation) add(b *breaker) {
 	o.totals.add(&s)
 	o.status[s.Status()]++
 	lastClosed := s.LastClosed
+	if lastClosed.Before(b.shadowed) && !s.Forced {
+		lastClosed = b.shadowed
+	}
 	if status := s.Status(); status != events.StatusOf(s.State, s.Forced) {
 		lastClosed = s.Time // in shadow mode nobody is turned away
 	}

@@ -233,9 +233,9 @@ func (t *Telemetry) breakerRetired(_ context.Context, e events.BreakerRetired) {
 	t.breakers.retired(e.ID)
 }
 
-// breakerReconfigured takes over the threshold that is shown.
+// breakerReconfigured takes over what is shown of a configuration.
 func (t *Telemetry) breakerReconfigured(_ context.Context, e events.BreakerReconfigured) {
-	t.breakers.reconfigured(e.ID, e.New.ErrorThreshold)
+	t.breakers.reconfigured(e)
 }
 
 // callStarted begins the span of a call.
