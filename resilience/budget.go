@@ -28,7 +28,8 @@ type BudgetConfig struct {
 
 	// Window is how long what was paid and not spent lasts, on average. It bounds how
 	// many retries a quiet time saves up for a bad one: at most what Window brings in.
-	// A new budget begins with MinPerSecond for one Window. Zero means 10 s.
+	// A new budget begins with MinPerSecond for one Window. If that is less than one
+	// retry, traffic alone pays for retries. Zero means 10 s.
 	Window time.Duration
 
 	// Events receives everything the budget has to say. The zero Sink receives nothing.
