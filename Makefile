@@ -61,7 +61,7 @@ test: ## Test every module, with the race detector where there is a C compiler
 			echo "************************************************************************"; }; \
 		say; \
 	fi; \
-	$(call each,test,go test $$race -count=1 ./...); \
+	$(call each,test,go test $$race -count=1 -timeout=20m ./...); \
 	if [ -z "$$race" ]; then say; fi; \
 	if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null && [ -z "$$BREAKWATER_CHROMIUM" ]; then \
 		echo "*** NOT RUN: the browser tests of the live page (liveres/e2e). They need chromium."; \
@@ -82,7 +82,7 @@ lint: ## Run golangci-lint on every module
 
 race: ## Test the root module with the race detector, COUNT times in shuffled order
 	@echo "==> race: ."
-	@go test -race -count=$(COUNT) -shuffle=on ./...
+	@go test -race -count=$(COUNT) -shuffle=on -timeout=60m ./...
 
 tidy: ## Fail if a go.mod or go.sum is not tidy
 	@$(call each,tidy,go mod tidy -diff)
