@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -190,6 +191,45 @@ func TestOldCancel(t *testing.T) {
 	require.Equal(t, [2]uint64{0, 1}, [2]uint64{failures, ignored})
 	require.Equal(t, []events.Reason{events.ReasonNotRetryable}, why.all)
 }
+
+// The timeout of a client ends a request by its context and by the old way, in either
+// order. A server that does not answer in time has failed in both.
+func TestTimeoutOfTheClientIsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var attempts []events.AttemptFinished
+		hangs := func(req *http.Request) (*http.Response, error) {
+			<-req.Cancel //nolint:staticcheck // as a client sets it
+			return nil, errDown
+		}
+		rt := transport(t, httpres.TransportConfig{Base: base(hangs), Breaker: &resilience.CircuitBreakerConfig{VolumeThreshold: 1000},
+			Events: events.Sink{AttemptFinished: func(_ context.Context, e events.AttemptFinished) { attempts = append(attempts, e) }}})
+		client := &http.Client{Transport: rt, Timeout: time.Second}
+		const calls = 200
+		for range calls {
+			_, err := client.Do(request(t, "GET", there, nil)) //nolint:bodyclose // there is none
+			require.True(t, os.IsTimeout(err), "%v", err)
+		}
+		_, failures, ignored, _ := counts(rt, "http://there.test")
+		require.Equal(t, [2]uint64{calls, 0}, [2]uint64{failures, ignored})
+		require.Len(t, attempts, calls)
+	})
+
+	// The same, where it is certain that the context comes second.
+	rt := transport(t, httpres.TransportConfig{Base: base(down)})
+	cancelled := make(chan struct{})
+	close(cancelled)
+	req := request(t, "GET", there, nil).WithContext(&overdue{t.Context()})
+	req.Cancel = cancelled //nolint:staticcheck // as a client sets it
+	_, err := rt.RoundTrip(req)
+	require.Same(t, errDown, err)
+	_, failures, ignored, _ := counts(rt, "http://there.test")
+	require.Equal(t, [2]uint64{1, 0}, [2]uint64{failures, ignored})
+}
+
+// overdue is a context that should be done, and is not yet.
+type overdue struct{ context.Context }
+
+func (overdue) Deadline() (time.Time, bool) { return time.Now(), true }
 
 // The timeout of a client covers all attempts.
 func TestTimeoutOfTheClient(t *testing.T) {

@@ -212,6 +212,16 @@ func (r *response) Write(p []byte) (int, error) {
 	return r.ResponseWriter.Write(p)
 }
 
+// FlushError is for [http.ResponseController] where the server's ResponseWriter is wrapped
+// by one that cannot flush itself: the controller would go past the status.
+func (r *response) FlushError() error {
+	err := http.NewResponseController(r.ResponseWriter).Flush()
+	if !errors.Is(err, errors.ErrUnsupported) {
+		r.wrote()
+	}
+	return err
+}
+
 // WriteString spares the copy that [io.WriteString] would make.
 func (r *response) WriteString(s string) (int, error) {
 	r.wrote()
@@ -246,12 +256,6 @@ type flushable struct{ *response }
 func (f flushable) Flush() {
 	f.wrote()
 	f.ResponseWriter.(http.Flusher).Flush()
-}
-
-// FlushError is what [http.ResponseController] prefers.
-func (f flushable) FlushError() error {
-	f.wrote()
-	return http.NewResponseController(f.ResponseWriter).Flush()
 }
 
 // hijackable is a response over HTTP/1.

@@ -255,6 +255,21 @@ func TestHandlersWithinHandlers(t *testing.T) {
 	require.Equal(t, "first", w.Body.String())
 }
 
+// A flush through a middleware that cannot flush itself is a beginning all the same: the
+// status is known, and nothing is written twice.
+func TestFlushThroughAMiddleware(t *testing.T) {
+	b := newBreaker(t, resilience.CircuitBreakerConfig{})
+	h := wrapping(httpres.Handler(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		require.NoError(t, http.NewResponseController(w).Flush())
+		require.True(t, httpres.WriteRejection(w, &resilience.RejectedError{}))
+		w.WriteHeader(http.StatusInternalServerError)
+	})))
+	w := serve(h, httptest.NewRequest("GET", "/", nil))
+	require.Equal(t, 200, w.Code)
+	require.Empty(t, w.Body.String())
+	require.Equal(t, events.Counts{Success: 1}, b.GetStats().Totals)
+}
+
 func wrapping(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(unwrapper{w}, r) })
 }
@@ -326,8 +341,10 @@ func TestPlainResponseWriter(t *testing.T) {
 		_, hijacks := w.(http.Hijacker)
 		require.False(t, flushes || hijacks)
 		require.ErrorIs(t, http.NewResponseController(w).Flush(), errors.ErrUnsupported)
+		w.WriteHeader(500)
 	}))
 	h.ServeHTTP(struct{ http.ResponseWriter }{httptest.NewRecorder()}, httptest.NewRequest("GET", "/", nil))
+	require.Equal(t, events.Counts{Failure: 1}, b.GetStats().Totals, "a flush that did not happen is no beginning")
 }
 
 // The context that a sink derives for the call is the request's in next.

@@ -106,6 +106,14 @@ func isCanceled(req *http.Request) bool {
 	}
 }
 
+// isLate reports whether what cancelled req is the Timeout of an http.Client: that sets a
+// deadline for the context as well, and it is not certain which of the two ends first. A
+// server that does not answer in time is to count alike in both cases.
+func isLate(req *http.Request) bool {
+	deadline, ok := req.Context().Deadline()
+	return ok && !time.Now().Before(deadline) && isCanceled(req)
+}
+
 // retryAfter returns how long the header asks to wait, 0 if it does not, or for
 // something that has passed or cannot be understood. What does not fit is the longest
 // duration.

@@ -280,6 +280,8 @@ func (x *exchange) failed(err error) error {
 	switch {
 	case x.req.Context().Err() != nil: // the retry and the breaker see for themselves
 		return err
+	case isLate(x.req):
+		return resilience.Permanent(fmt.Errorf("%w: %w", context.DeadlineExceeded, err))
 	case err == errNothing, x.body.failed(), malformed(x.req), isCanceled(x.req): //nolint:errorlint // it is our own
 		return resilience.Ignore(resilience.Permanent(err)) // not the server's fault
 	case x.safe && x.body.rewindable() && x.transport.retryIf(nil, err):
