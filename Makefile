@@ -40,6 +40,7 @@ help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## Run the demo for about a minute; ARGS=-h explains its flags
+	@[ -e bin/demo ] || echo "Building the demo, and the Prometheus in it: some minutes the first time." >&2
 	@go build -C examples/grafana -o "$(CURDIR)/bin/demo" .
 	@exec bin/demo $(ARGS)
 

@@ -129,9 +129,8 @@ func WithErrorType(f func(error) string) Option {
 
 // WithNameLimit sets how many names of breakers, and how many names of retries and of
 // each other kind of policy, have series of their own in metrics; what is beyond goes by
-// the name _OTHER
-// and is counted in resilience.events.dropped. Zero means 100, which keeps every
-// instrument below the SDK's default limit of 2000 attribute sets; with n names
+// the name _OTHER and is counted in resilience.events.dropped. Zero means 100, which
+// keeps every instrument below the SDK's default limit of 2000 attribute sets; with n names
 // an instrument needs up to 17·(n+1), so raise the SDK's limit with this one.
 // Spans, events and logs are not limited.
 func WithNameLimit(n int) Option { return optionFunc(func(c *config) { c.nameLimit = n }) }
