@@ -244,5 +244,3 @@ func tracesLink(title, service string, tags ...string) dataLink {
 	b.WriteString(url.QueryEscape(rest))
 	return dataLink{Title: title, URL: "/explore?schemaVersion=1&panes=" + strings.ReplaceAll(b.String(), "+", "%20")}
 }
-
-func ptr[T any](v T) *T { return &v }
