@@ -130,6 +130,25 @@ func TestRateLimitWaits(t *testing.T) {
 	})
 }
 
+// heedless is a limiter whose Wait lets a call go although its context has ended.
+type heedless struct{ wait time.Duration }
+
+func (l heedless) Wait(context.Context) error {
+	time.Sleep(l.wait)
+	return nil
+}
+
+// A call whose caller has gone by the time that it may go does not run.
+func TestRateLimitRunsNothingForACallerWhoLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, rec := rateLimit(t, resilience.RateLimitConfig{Wait: heedless{time.Second}})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+		defer cancel()
+		require.Equal(t, context.DeadlineExceeded, l.Run(ctx, mustNotRun(t)))
+		require.Equal(t, events.OutcomeIgnored, last[events.RateLimited](t, rec).Outcome)
+	})
+}
+
 func TestRateLimitWaitsNoLongerThanMaxWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, rec := rateLimit(t, resilience.RateLimitConfig{Wait: &fakeLimiter{every: time.Second}, MaxWait: 1500 * time.Millisecond})
