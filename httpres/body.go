@@ -67,7 +67,7 @@ func (b *body) next() (io.ReadCloser, error) {
 		if _, file := b.req.Body.(*os.File); file {
 			return b.req.Body, nil
 		}
-		b.watch = &watched{ReadCloser: b.req.Body}
+		b.watch = &watched{ReadCloser: b.req.Body, size: b.req.ContentLength}
 		return b.watch, nil
 	}
 }
@@ -95,7 +95,8 @@ func (b *body) rewindable() bool {
 	}
 }
 
-// failed reports whether the caller's body could not be read, which ends any attempt.
+// failed reports whether the caller's body could not be read, or is not of the size that
+// the request tells, which ends any attempt. It is not known of one that GetBody makes.
 func (b *body) failed() bool {
 	switch {
 	case b.replay != nil:
@@ -120,15 +121,24 @@ func (b *body) end() {
 // watched notes whether reading a body failed before anybody closed it.
 type watched struct {
 	io.ReadCloser
+	size, read     int64 // size is as the request has it, 0 or -1 if it is not known
 	closed, failed atomic.Bool
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.ReadCloser.Read(p)
-	if err != nil && err != io.EOF && !w.closed.Load() {
+	w.read += int64(n)
+	if spoils(err, w.read, w.size) && !w.closed.Load() {
 		w.failed.Store(true)
 	}
 	return n, err
+}
+
+// spoils reports whether a body of which so much was read, last with err, cannot be sent:
+// reading it failed, or it is longer or shorter than the size that the request tells.
+func spoils(err error, read, size int64) bool {
+	ended := err == io.EOF //nolint:errorlint // as readers return it
+	return err != nil && !ended || size > 0 && (read > size || ended && read < size)
 }
 
 func (w *watched) Close() error {
@@ -154,7 +164,7 @@ type replay struct {
 	kept []byte // what was read so far; nothing after an overflow
 	err  error  // how the body ended; nil if it has not
 
-	failed atomic.Bool // it ended in an error
+	failed atomic.Bool // it ended in an error, or is not of its size
 
 	state    sync.Mutex
 	latest   *replayReader
@@ -242,9 +252,12 @@ func (rr *replayReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.src.Read(p)
 	r.keep(rr, p[:n])
-	if err != nil && !r.isClosed() {
+	spoilt := spoils(err, int64(rr.off), int64(r.size))
+	if (err != nil || spoilt) && !r.isClosed() {
 		r.err = err
-		r.failed.Store(err != io.EOF)
+		if spoilt {
+			r.failed.Store(true)
+		}
 	}
 	return n, err
 }

@@ -73,7 +73,8 @@ func is[E error](err error) bool {
 func malformed(req *http.Request) bool {
 	switch {
 	case req.URL.Scheme != "http" && req.URL.Scheme != "https", req.URL.Host == "", req.Header == nil,
-		req.Method != "" && !isToken(req.Method):
+		req.Method != "" && !isToken(req.Method), req.Body == nil && req.ContentLength > 0,
+		strings.ContainsFunc(req.Host, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return true
 	}
 	for name, values := range req.Header {

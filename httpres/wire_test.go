@@ -412,6 +412,54 @@ func TestBodiesThatFail(t *testing.T) {
 	})
 }
 
+// A body that is longer or shorter than its request says is the request's fault: it is
+// not sent again, and says nothing about the server.
+func TestBodiesThatAreNotOfTheirSize(t *testing.T) {
+	both(t, func(t *testing.T, http2 bool) {
+		for _, method := range []string{"PUT", "POST"} { // kept, and not
+			for _, length := range []int64{2, 5} {
+				if http2 && length == 5 {
+					continue // the server has to notice
+				}
+				server, tr := newFlaky(t, http2, func(_ http.ResponseWriter, r *http.Request) {
+					if _, err := io.ReadAll(r.Body); err == nil {
+						<-r.Context().Done() // an answer would be one
+					}
+				})
+				rt := transport(t, httpres.TransportConfig{Base: tr})
+				req := request(t, method, server.URL, stream("xyz"))
+				req.ContentLength = length
+				_, err := rt.RoundTrip(req)
+				require.Error(t, err)
+				_, several := errors.AsType[*resilience.RetryError](err)
+				require.False(t, several, "%v", err)
+				_, failures, ignored, _ := counts(rt, server.URL)
+				require.Equal(t, [2]uint64{0, 1}, [2]uint64{failures, ignored}, "%s of %d: %v", method, length, err)
+			}
+		}
+	})
+}
+
+// What one protocol minds and the other does not.
+func TestBadRequestsOfAProtocol(t *testing.T) {
+	for want, c := range map[string]struct {
+		http2  bool
+		change func(*http.Request)
+	}{
+		"nil Body": {false, func(r *http.Request) { r.ContentLength = 5 }},
+		"Host":     {true, func(r *http.Request) { r.Host = "a b" }},
+	} {
+		server, tr := newFlaky(t, c.http2, answer(200))
+		rt := transport(t, httpres.TransportConfig{Base: tr})
+		req := request(t, "GET", server.URL, nil)
+		c.change(req)
+		_, err := rt.RoundTrip(req)
+		require.ErrorContains(t, err, want)
+		_, failures, ignored, _ := counts(rt, server.URL)
+		require.Equal(t, [2]uint64{0, 1}, [2]uint64{failures, ignored}, want)
+	}
+}
+
 // A body that is written while it is sent, and as an answer to what comes back, works:
 // nothing is read in advance.
 func TestBodiesThatAreConversations(t *testing.T) {
