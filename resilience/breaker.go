@@ -86,15 +86,28 @@ func newBreaker(config *CircuitBreakerConfig, shared *rules, flights *flights) *
 	b.rules.Store(shared)
 	b.observed = b.sink.CallStarted != nil || b.sink.CallFinished != nil
 	b.phase.Store(b.newPhase(StateClosed, false, b.base, 0, 1))
-	if created := b.sink.BreakerCreated; created != nil {
-		created(context.Background(), events.BreakerCreated{
-			Header:     b.header(),
-			Time:       b.base,
-			Thresholds: b.rules.Load().thresholds(),
-			Snapshot:   b.snapshot,
-		})
+	if b.sink.BreakerCreated != nil {
+		b.tellCreated()
 	}
 	return b
+}
+
+// tellCreated tells that b exists. If a sink panics nobody gets b, and those who have
+// heard of it hear that it is retired.
+func (b *CircuitBreaker) tellCreated() {
+	told := false
+	defer func() {
+		if !told {
+			b.Close()
+		}
+	}()
+	b.sink.BreakerCreated(context.Background(), events.BreakerCreated{
+		Header:     b.header(),
+		Time:       b.base,
+		Thresholds: b.rules.Load().thresholds(),
+		Snapshot:   b.snapshot,
+	})
+	told = true
 }
 
 // lastID numbers the breakers of a process. It is the one mutable variable of the

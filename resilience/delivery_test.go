@@ -933,3 +933,24 @@ func TestSeveralSinks(t *testing.T) {
 	_ = cb.Execute(withMark(t.Context(), "ctx-"), healthy)
 	require.Equal(t, []string{"a started", "b started", "a finished in ctx-ab", "b finished in ctx-ab"}, order)
 }
+
+// A breaker whose birth makes a sink panic reaches nobody, so its series must not stay.
+func TestSinkPanicsAtBirth(t *testing.T) {
+	armed := true
+	rec := eventstest.New(t)
+	sink := events.Join(rec.Sink(), events.Sink{BreakerCreated: func(context.Context, events.BreakerCreated) {
+		if armed {
+			panic("sink")
+		}
+	}})
+	r := resilience.NewRegistry(&resilience.RegistryConfig{Template: small(sink)})
+	require.Equal(t, "sink", panics(t, func() { resilience.NewCircuitBreaker(small(sink)) }))
+	require.Equal(t, "sink", panics(t, func() { r.Get("a") }))
+	require.Equal(t, []events.Kind{
+		events.KindBreakerCreated, events.KindBreakerRetired, events.KindBreakerCreated, events.KindBreakerRetired,
+	}, rec.Kinds())
+	armed = false
+	r.Get("a")
+	require.Len(t, rec.Events(), 5)
+	r.Close()
+}
