@@ -200,6 +200,16 @@ func TestHedgeErrorIsARejectionOnlyIfAllAre(t *testing.T) {
 	})
 }
 
+// An attempt that says it was cancelled, and was not, has failed: that it was the last and
+// so ended the operation does not make it one that was overtaken.
+func TestHedgeTellsWhoWasNotOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, rec := hedge(t, 2)
+		require.Equal(t, context.Canceled, h.Run(t.Context(), failingAfter(0, context.Canceled)))
+		require.Equal(t, events.OutcomeFailure, last[events.HedgeAttemptFinished](t, rec).Outcome)
+	})
+}
+
 func TestHedgeHeedsTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// Cancelled at every point: before, during the first attempt, when the second is

@@ -260,3 +260,29 @@ func TestCountersHaveALineOfTheirOwn(t *testing.T) {
 	require.GreaterOrEqual(t, unsafe.Offsetof(p.ignored), read+cacheLine)
 	require.Equal(t, uintptr(cacheLine), unsafe.Sizeof(stripe{}))
 }
+
+// What a hot window counted since its timer should have run belongs to its last bucket
+// when it is given another shape, and leaves with what is that young.
+func TestReshapeOfAHotWindowWhoseTimerIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := new(SlidingWindow)
+		w.init(time.Now(), 0, 10*time.Second, 10, true, false)
+		for range hotCalls + 1 {
+			w.countSuccess(w.marks.Load())
+		}
+		require.True(t, w.marks.Load().hot)
+		w.timer.Stop()
+		time.Sleep(1500 * time.Millisecond) // half a bucket late
+		w.countSuccess(w.marks.Load())
+		w.reshape(1500*time.Millisecond, 10*time.Second, 50, false)
+		require.False(t, w.marks.Load().hot)
+		for at, want := range map[time.Duration]uint64{
+			1500 * time.Millisecond:    hotCalls + 2,
+			11300*time.Millisecond - 1: hotCalls + 2, // the window less a bucket
+			11300 * time.Millisecond:   0,
+		} {
+			require.Equal(t, want, w.countsAt(at).Success, "%v", at)
+		}
+		w.cool()
+	})
+}

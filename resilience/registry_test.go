@@ -112,6 +112,32 @@ func TestRegistryEvictsTheLeastRecentlyUsed(t *testing.T) {
 	require.Equal(t, uint64(3), r.Stats().Evicted)
 }
 
+// A call that nobody listens to is one under way as well, however it is made.
+func TestRegistryKeepsPlainCallsUnderWay(t *testing.T) {
+	for name, call := range map[string]func(cb *resilience.CircuitBreaker, fn func()) error{
+		"Execute": func(cb *resilience.CircuitBreaker, fn func()) error {
+			return cb.Execute(t.Context(), func() error { fn(); return nil })
+		},
+		"Run": func(cb *resilience.CircuitBreaker, fn func()) error {
+			return cb.Run(t.Context(), func(context.Context) error { fn(); return nil })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := resilience.NewRegistry(&resilience.RegistryConfig{Max: 1})
+				require.NoError(t, call(r.Get("a"), func() {
+					r.Get("b")
+					require.Equal(t, []string{"a"}, keys(r))
+				}))
+				time.Sleep(time.Second)
+				r.Get("b")
+				require.Equal(t, []string{"b"}, keys(r))
+				r.Close()
+			})
+		})
+	}
+}
+
 // One that may not leave when it is its turn is passed, and keeps its turn.
 func TestRegistryPassesWhoMayNotLeave(t *testing.T) {
 	r, _ := newRegistry(t, 5)
