@@ -269,8 +269,12 @@ func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, buf, err
 }
 
-// ReadFrom lets the server send a file without copying it.
+// ReadFrom lets the server send a file without copying it. From a reader without a byte
+// nothing is written, no status either.
 func (h hijackable) ReadFrom(src io.Reader) (int64, error) {
-	h.wrote()
-	return io.Copy(h.ResponseWriter, src)
+	n, err := io.Copy(h.ResponseWriter, src)
+	if n > 0 {
+		h.wrote()
+	}
+	return n, err
 }

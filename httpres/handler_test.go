@@ -270,6 +270,23 @@ func TestFlushThroughAMiddleware(t *testing.T) {
 	require.Equal(t, events.Counts{Success: 1}, b.GetStats().Totals)
 }
 
+// Who copies from what fails at once has written nothing, and can still say so.
+func TestCopyOfNothing(t *testing.T) {
+	both(t, func(t *testing.T, http2 bool) {
+		b := newBreaker(t, resilience.CircuitBreakerConfig{})
+		server, tr := newFlaky(t, http2, httpres.Handler(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if _, err := io.Copy(w, failing{errDown}); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+			}
+		})).ServeHTTP)
+		resp, err := tr.RoundTrip(request(t, "GET", server.URL, nil))
+		require.NoError(t, err)
+		require.Equal(t, errDown.Error()+"\n", readAll(t, resp))
+		require.Equal(t, 500, resp.StatusCode)
+		require.Equal(t, events.Counts{Failure: 1}, b.GetStats().Totals)
+	})
+}
+
 func wrapping(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(unwrapper{w}, r) })
 }
