@@ -62,7 +62,7 @@ test: ## Test every module, with the race detector where there is a C compiler
 			echo "************************************************************************"; }; \
 		say; \
 	fi; \
-	$(call each,test,go test $$race -count=1 -timeout=20m ./...); \
+	$(call each,test,"$(CURDIR)/.ci/test" "$$race -count=1 -timeout=20m" ./...); \
 	if [ -z "$$race" ]; then say; fi; \
 	if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null && [ -z "$$BREAKWATER_CHROMIUM" ]; then \
 		echo "*** NOT RUN: the browser tests of the live page (liveres/e2e). They need chromium."; \
