@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -362,6 +363,11 @@ func (c *Containers) DemoLog(ctx context.Context) (string, error) {
 	return c.compose(ctx, "logs", "--no-log-prefix", "--no-color", "demo")
 }
 
+// logLine is a line of the demo's log. The log is on standard error and the summary on
+// standard output, and the engine that collects both may put a late line of the one into
+// the middle of the other. No line of JSON looks like one.
+var logLine = regexp.MustCompile(`(?m)^ *\d+\.\ds .*\n`)
+
 // StopDemo ends the demo. Its summary is what it printed last.
 func (c *Containers) StopDemo(ctx context.Context) ([]byte, error) {
 	if err := c.stop(ctx, "demo"); err != nil {
@@ -375,7 +381,7 @@ func (c *Containers) StopDemo(ctx context.Context) ([]byte, error) {
 	if at < 0 {
 		return nil, fmt.Errorf("the demo ended without a summary; its log ends with %q", log[max(0, len(log)-300):])
 	}
-	summary := log[at:]
+	summary := logLine.ReplaceAllString(log[at:], "")
 	end := strings.Index(summary, "\n}\n")
 	if end < 0 {
 		return nil, errors.New("the demo's summary has no end")
