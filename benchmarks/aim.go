@@ -127,11 +127,15 @@ func (a *aim) verdict(s *section) verdict {
 		return verdict{Aim: title, Reached: "lost in noise"}
 	}
 	ratio := ours.of(s.Contended) / theirs.of(s.Contended)
-	return verdict{
+	v := verdict{
 		Aim:     fmt.Sprintf("%s: at most %.2f of %s", title, a.most, theirs.Contestant),
 		Reached: formatRatio(ratio),
 		Held:    ratio <= a.most,
 	}
+	if floor := s.rival(askedAlone); !v.Held && floor != nil {
+		v.Reached += fmt.Sprintf(" (%s: %s)", askedAlone, formatRatio(floor.of(s.Contended)/theirs.of(s.Contended)))
+	}
+	return v
 }
 
 // of returns the time that a row is compared by: the least, which noise can only

@@ -87,7 +87,7 @@ func TestRunWritesTablesAndMarkdown(t *testing.T) {
 			for _, want := range []string{"gobreaker", "sethvargo/go-retry", "eapache", runtime.Version(), "Aims", "No allocation"} {
 				require.Contains(t, out.String(), want)
 			}
-			require.Contains(t, progress.String(), "retry-three: 5 contestants")
+			require.Contains(t, progress.String(), "retry-three: 7 contestants")
 		})
 	}
 }

@@ -103,6 +103,10 @@ func TestVerdict(t *testing.T) {
 		(&aim{"p", "", 0.12}).verdict(s))
 	require.Equal(t, verdict{Aim: "The path: at most 0.08 of window", Reached: "0.10"},
 		(&aim{"p", "window", 0.08}).verdict(s))
+	floor := aSection(false, s.Rows[0], s.Rows[1], row{contestant: &contestant{name: askedAlone, bare: true}, Min: 9})
+	require.Equal(t, verdict{Aim: "The path: at most 0.08 of window", Reached: "0.10 (asked and alone: 0.090)"},
+		(&aim{"p", "window", 0.08}).verdict(floor), "what is missed is beside what can be had")
+	require.Equal(t, "0.10", (&aim{"p", "window", 0.1}).verdict(floor).Reached)
 	s.Contended = true
 	require.Equal(t, verdict{Aim: "The path: at most 0.12 of window", Reached: "0.30"},
 		(&aim{"p", "", 0.12}).verdict(s))

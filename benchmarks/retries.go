@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	avast "github.com/avast/retry-go/v5"
@@ -27,7 +28,14 @@ func retries() []*contestant {
 			caller: func(c any) caller { return breakwaterRetry{c.(*resilience.RetryConfig)} },
 		},
 		{
+			name:   "breakwater, retrier",
+			about:  "`Retrier.Execute` of a retrier made once, nobody listening.",
+			create: func(s settings) any { return resilience.NewRetrier(newRetryConfig(s)) },
+			caller: func(r any) caller { return breakwaterRetrier{r.(*resilience.Retrier)} },
+		},
+		{
 			name:   "avast/retry-go",
+			beside: "breakwater, retrier",
 			module: "github.com/avast/retry-go/v5",
 			about:  "`Retrier.Do` of a retrier made once, fixed delay without jitter. The context is the retrier's, so a service that has one for each request makes a retrier for each.",
 			faster: "its retrier is bound to one context when it is made, and it validates nothing on the call",
@@ -63,6 +71,13 @@ func retries() []*contestant {
 			caller: func(e any) caller { return failsafeRetry{e.(*failsafeExecutor)} },
 		},
 		&bare,
+		{
+			name:   askedAlone,
+			bare:   true,
+			about:  "The context is asked before each attempt, and the work is run until it succeeds: what nobody can do without who does not begin an attempt that the caller has given up.",
+			create: func(settings) any { return nil },
+			caller: func(any) caller { return askedWork{} },
+		},
 	}
 }
 
@@ -134,6 +149,47 @@ type breakwaterRetry struct{ config *resilience.RetryConfig }
 func (r breakwaterRetry) calls(n int, w work, want error) (other int, odd error) {
 	for range n {
 		if err := resilience.Retry(ctx, r.config, w.plain); !same(err, want) {
+			other++
+			odd = err
+		}
+	}
+	return other, odd
+}
+
+// askedAlone is the name of the floor of a retry.
+const askedAlone = "asked and alone"
+
+type askedWork struct{}
+
+func (askedWork) calls(n int, w work, want error) (other int, odd error) {
+	for range n {
+		if err := askedAndRun(ctx, w.plain); !same(err, want) {
+			other++
+			odd = err
+		}
+	}
+	return other, odd
+}
+
+// askedAndRun is not inlined, as no retry is.
+//
+//go:noinline
+func askedAndRun(ctx context.Context, fn func() error) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if fn() == nil {
+			return nil
+		}
+	}
+}
+
+type breakwaterRetrier struct{ *resilience.Retrier }
+
+func (r breakwaterRetrier) calls(n int, w work, want error) (other int, odd error) {
+	for range n {
+		if err := r.Execute(ctx, w.plain); !same(err, want) {
 			other++
 			odd = err
 		}

@@ -126,11 +126,10 @@ func (b *CircuitBreaker) ID() uint64 { return b.id }
 // forced into; [CircuitBreaker.GetStats] tells them apart.
 func (b *CircuitBreaker) State() CircuitState { return b.phase.Load().state }
 
-// run is Execute or Run where a call is more than counted: it may be a probe, or be
-// rejected, or somebody wants to know of it. The work is in one of its two forms; a
-// closure that makes one of the other would be an allocation.
-func (b *CircuitBreaker) run(ctx context.Context, plain func() error, withContext func(context.Context) error) error {
-	var c call
+// run is protect where a call is more than counted: it may be a probe, or be rejected,
+// or somebody wants to know of it. Told says that the sink was asked and does.
+func (b *CircuitBreaker) run(ctx context.Context, plain func() error, withContext func(context.Context) error, told bool) error {
+	c := call{told: told}
 	if err := b.admit(ctx, &c); err != nil {
 		return err
 	}
@@ -210,18 +209,13 @@ func (b *CircuitBreaker) admit(ctx context.Context, c *call) error {
 		}
 	}
 	switch {
-	case b.flights == nil && b.isPlain(b.rules.Load()):
+	case b.flights == nil && !b.observed && !b.rules.Load().slows():
 	case c.probe == nil && b.flights == nil:
 		c.observe()
 	default:
 		c.observeGuarded()
 	}
 	return nil
-}
-
-// isPlain reports whether nobody wants to know of a call but what it comes to.
-func (b *CircuitBreaker) isPlain(r *rules) bool {
-	return !r.slows() && !b.observed
 }
 
 // listens reports whether the sink wants to hear of a call that begins now.
@@ -233,7 +227,7 @@ func (b *CircuitBreaker) listens(ctx context.Context) bool {
 // of it and takes over the context that sinks derive.
 func (c *call) observe() {
 	b := c.b
-	c.told = b.observed && b.listens(c.ctx)
+	c.told = c.told || b.observed && b.listens(c.ctx)
 	c.slows = b.rules.Load().slows()
 	if c.timed = c.told || c.slows; c.timed {
 		c.start = time.Since(b.base)
@@ -465,7 +459,7 @@ func (b *CircuitBreaker) admitProbe(c *call) error {
 		case StateClosed:
 			return nil
 		case StateOpen:
-			if !p.near.Load() || time.Since(b.base) < p.until {
+			if p.calls.Load() != near || time.Since(b.base) < p.until {
 				return b.reject(c, p)
 			}
 			b.endSleep(c.ctx, p) // a call was earlier than the timer
@@ -594,7 +588,7 @@ func (b *CircuitBreaker) wake(p *phase) {
 	ctx := context.Background()
 	switch p.state {
 	case StateOpen:
-		if p.near.Swap(true) {
+		if p.calls.Swap(near) == near {
 			b.endSleep(ctx, p)
 			break
 		}
@@ -630,7 +624,7 @@ func (b *CircuitBreaker) endSleep(ctx context.Context, p *phase) {
 func (b *CircuitBreaker) wakeAfter(d time.Duration, p *phase) {
 	b.stopTimer()
 	if b.retired.Load() {
-		p.near.Store(true) // no timer will say so
+		p.calls.Store(near) // no timer will say so
 		return
 	}
 	b.timer = time.AfterFunc(d, func() { b.wake(p) })
@@ -677,7 +671,7 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 		e.RetryAfter = next.until - now
 		rest := e.RetryAfter - approach(e.RetryAfter)
 		if rest == 0 { // near from the beginning
-			next.near.Store(true)
+			next.calls.Store(near)
 			rest = e.RetryAfter
 		}
 		b.wakeAfter(rest, next)
@@ -691,6 +685,7 @@ func (b *CircuitBreaker) enter(ctx context.Context, at time.Time, state CircuitS
 func (b *CircuitBreaker) newPhase(state CircuitState, forced bool, at time.Time, now time.Duration, generation uint64) *phase {
 	r := b.rules.Load()
 	p := &phase{
+		breaker:    b,
 		state:      state,
 		forced:     forced,
 		judged:     state == StateClosed && !forced,
@@ -700,7 +695,7 @@ func (b *CircuitBreaker) newPhase(state CircuitState, forced bool, at time.Time,
 		until:      never,
 	}
 	if state == StateClosed {
-		p.plain.Store(b.isPlain(r))
+		b.simplify(p, r)
 		// Rotations are told by calls, not by a timer; a closed breaker sets no timer.
 		heats := b.sink.WindowRotated == nil && !b.retired.Load()
 		p.window.init(b.base, now, r.windowSize, int(r.bucketCount), heats, r.slows())
@@ -812,7 +807,9 @@ func (b *CircuitBreaker) Close() {
 	if !b.retired.Swap(true) {
 		b.stopTimer()
 		p := b.phase.Load()
-		p.near.Store(p.until != never) // no timer will say so
+		if p.until != never {
+			p.calls.Store(near) // no timer will say so
+		}
 		p.window.cool()
 		b.post(fact{
 			ctx:     context.Background(),

@@ -2,7 +2,6 @@ package resilience
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -384,7 +383,7 @@ func (q *waiters) remove(w *waiter) {
 
 // ErrBulkheadFull matches every call that a bulkhead rejected. The details are in
 // [*BulkheadFullError].
-var ErrBulkheadFull = errors.New("resilience: bulkhead is full")
+var ErrBulkheadFull = newSentinel("resilience: bulkhead is full")
 
 // BulkheadFullError says that a [Bulkhead] did not run a call. All rejections of one
 // kind share one value: do not change it.

@@ -16,21 +16,7 @@ func (b *CircuitBreaker) Execute(ctx context.Context, fn func() error) error {
 	if fn == nil {
 		panic("resilience: Execute of a nil function")
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	p := b.phase.Load()
-	if !p.plain.Load() {
-		return b.run(ctx, fn, nil)
-	}
-	if b.flights != nil {
-		b.flights.started.add()
-	}
-	c := plainCall{b: b, phase: p, ctx: ctx}
-	defer c.abandon()
-	err := fn()
-	c.finish(err)
-	return err
+	return b.protect(ctx, fn, nil)
 }
 
 // Run is Execute for work that takes a context: ctx, or what a sink derived from
@@ -39,83 +25,105 @@ func (b *CircuitBreaker) Run(ctx context.Context, fn func(context.Context) error
 	if fn == nil {
 		panic("resilience: Run of a nil function")
 	}
+	return b.protect(ctx, nil, fn)
+}
+
+// protect is Execute and Run, which are so short that the compiler puts a call of this
+// in their place. The work is in one of its two forms; a closure that makes one of the
+// other would be an allocation.
+//
+// What follows the first lines is a plain call, which nearly all calls of nearly all
+// breakers are: nobody wants to know when it began or how long it takes, so all there
+// is to do is to count it. In a hot window that is settleClosed without a clock,
+// written out, because each call of a function is a tenth of what is left.
+func (b *CircuitBreaker) protect(ctx context.Context, fn func() error, withContext func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	p := b.phase.Load()
-	if !p.plain.Load() {
-		return b.run(ctx, nil, fn)
+	if p.calls.Load() != plain {
+		if counted, told := b.onlyCounted(ctx, p); !counted {
+			return b.run(ctx, fn, withContext, told)
+		}
+	}
+
+	var c plainCall // a literal would be made elsewhere and copied
+	c.phase, c.ctx, c.outcome = p, ctx, events.OutcomeFailure
+	// Deferred without a recover, this sees work and classifiers that panic or end the
+	// goroutine, which leaves the outcome at failure, and it leaves the stack as it is.
+	defer func() {
+		w := &c.phase.window
+		m := w.marks.Load()
+		switch {
+		case !m.hot || c.outcome == events.OutcomeIgnored:
+			c.count()
+			return
+		case c.outcome == events.OutcomeFailure:
+			w.failure.Add(1)
+		default: // countSuccess and stripes.add
+			if s := w.stripes.Load(); s != nil {
+				mine := s.tokens.Get().(*stripe)
+				mine.n.Add(1)
+				s.tokens.Put(mine)
+			} else if n := w.success.Load(); !w.success.CompareAndSwap(n, n+1) {
+				w.spread()
+			}
+		}
+		if c.phase.breaker.phase.Load() != c.phase || w.failure.Load() > m.fine.failure.Load() {
+			c.reconsider(m)
+		}
+	}()
+	var err error
+	if fn != nil {
+		err = fn()
+	} else {
+		err = withContext(ctx)
+	}
+	if err == nil {
+		c.outcome = events.OutcomeSuccess
+		return nil
+	}
+	c.outcome = b.outcome(ctx, err)
+	return err
+}
+
+// plainCall is a call that is only counted. What is deferred reaches it through one
+// pointer, which costs less than a closure over its fields.
+type plainCall struct {
+	phase   *phase // that admitted it
+	ctx     context.Context
+	outcome events.Outcome
+}
+
+// onlyCounted reports whether a call that p, which is not plain, admits needs no more
+// than to be counted, because the sink, if asked, does not want to hear of this one. If
+// it does, told says that it was asked.
+func (b *CircuitBreaker) onlyCounted(ctx context.Context, p *phase) (counted, told bool) {
+	if p.calls.Load() != heard {
+		return false, false
+	}
+	if b.observed && b.listens(ctx) {
+		return false, true
 	}
 	if b.flights != nil {
 		b.flights.started.add()
 	}
-	c := plainCall{b: b, phase: p, ctx: ctx}
-	defer c.abandon()
-	err := fn(ctx)
-	c.finish(err)
-	return err
+	return true, false
 }
 
-// plainCall is a call that a plain phase admitted: nobody wants to know when it began,
-// how long it takes or what it comes to, so all it has to do is to be counted. Nearly
-// all calls of nearly all breakers are plain. It lives on the stack of Execute or Run.
-type plainCall struct {
-	b     *CircuitBreaker
-	phase *phase
-	ctx   context.Context
-	done  bool // counted; what follows is only told
-}
-
-// finish counts what the call came to, whose work returned err. In a hot window it
-// does so itself, which is settleClosed without a clock, and countSuccess written out
-// because a call of it is a sixth of all that a success costs.
-func (c *plainCall) finish(err error) {
-	b, p := c.b, c.phase
-	outcome := events.OutcomeSuccess
-	if err != nil {
-		outcome = b.outcome(c.ctx, err) // if this panics, abandon counts
-	}
-	w := &p.window
-	m := w.marks.Load()
-	if !m.hot || outcome == events.OutcomeIgnored {
-		c.count(outcome)
-		return
-	}
-	c.done = true
-	if outcome == events.OutcomeFailure {
-		w.failure.Add(1)
-	} else if s := w.stripes.Load(); s != nil {
-		s.add()
-	} else if n := w.success.Load(); !w.success.CompareAndSwap(n, n+1) {
-		w.spread()
-	}
-	if b.phase.Load() != p || w.failure.Load() > m.fine.failure.Load() {
-		c.reconsider(m)
+// count counts the call in any window.
+func (c *plainCall) count() {
+	b := c.phase.breaker
+	rotated, changed, _ := b.settleClosed(c.ctx, c.phase, c.outcome, false, unread)
+	if changed || rotated != nil {
+		b.announce(c.ctx, rotated, changed)
 	}
 }
 
 // reconsider is what remains to be done after a call was counted that ended late, or
 // that found more failures than are known to be fine.
 func (c *plainCall) reconsider(m *marks) {
-	if !c.b.late(c.phase) && c.b.judge(c.ctx, c.phase, m) {
-		c.b.deliver()
-	}
-}
-
-// count counts the outcome in any window.
-func (c *plainCall) count(outcome events.Outcome) {
-	c.done = true
-	rotated, changed, _ := c.b.settleClosed(c.ctx, c.phase, outcome, false, unread)
-	if changed || rotated != nil {
-		c.b.announce(c.ctx, rotated, changed)
-	}
-}
-
-// abandon counts a call whose work, or whose classifier, did not return: it
-// panicked or ended the goroutine. Deferred without a recover, it sees both and
-// leaves the stack as it is.
-func (c *plainCall) abandon() {
-	if !c.done {
-		c.count(events.OutcomeFailure)
+	if b := c.phase.breaker; !b.late(c.phase) && b.judge(c.ctx, c.phase, m) {
+		b.deliver()
 	}
 }

@@ -19,19 +19,30 @@ var (
 	// ErrCircuitBreakerOpen matches every call that a breaker rejected, whether it
 	// was open, forced open, or half-open with all probes taken. The details are in
 	// [*RejectedError].
-	ErrCircuitBreakerOpen = errors.New("resilience: circuit breaker is open")
+	ErrCircuitBreakerOpen = newSentinel("resilience: circuit breaker is open")
 
 	// ErrRetriesExhausted matches a retry that ended because its last attempt
 	// failed too. The details are in [*RetryError].
-	ErrRetriesExhausted = errors.New("resilience: retries exhausted")
+	ErrRetriesExhausted = newSentinel("resilience: retries exhausted")
 
 	// ErrBudgetExhausted matches a retry that ended because its [RetryBudget] was used
 	// up. The details are in [*RetryError].
-	ErrBudgetExhausted = errors.New("resilience: retry budget exhausted")
+	ErrBudgetExhausted = newSentinel("resilience: retry budget exhausted")
 
 	// ErrInvalidConfig matches every [*ConfigError].
-	ErrInvalidConfig = errors.New("resilience: invalid configuration")
+	ErrInvalidConfig = newSentinel("resilience: invalid configuration")
 )
+
+// sentinel is a question for [errors.Is]. That it has a method Is, which says no more than
+// a comparison would, makes it an error that is not plain: so plain errors, which are
+// nearly all, need not be compared with our sentinels. See isPlain.
+type sentinel struct{ text string }
+
+func newSentinel(text string) error { return &sentinel{text} }
+
+func (s *sentinel) Error() string { return s.text }
+
+func (s *sentinel) Is(target error) bool { return target == s }
 
 // ConfigError says which field of a configuration can never work, and what could.
 type ConfigError struct {
@@ -318,10 +329,10 @@ func isRejection(err error) bool {
 		switch x := err.(type) { //nolint:errorlint // as above
 		case *RejectedError, *BulkheadFullError, *RateLimitError:
 			return true
-		case interface{ Is(error) bool }:
+		case interface{ Is(error) bool }: // ErrCircuitBreakerOpen itself, too
 			return x.Is(ErrCircuitBreakerOpen)
 		default:
-			return err == ErrCircuitBreakerOpen //nolint:errorlint // as above
+			return false
 		}
 	})
 }
@@ -348,7 +359,7 @@ func retryAfter(err error) (d time.Duration) {
 // address. Everything else does, context.DeadlineExceeded included.
 func DefaultErrorClassifier(err error) bool {
 	if isPlain(err) {
-		return err != nil && err != context.Canceled && err != ErrInvalidConfig && err != fs.ErrNotExist //nolint:errorlint // it wraps nothing
+		return err != nil && err != context.Canceled && err != fs.ErrNotExist //nolint:errorlint // it wraps nothing
 	}
 	switch {
 	case is(err, context.Canceled), isIgnored(err), is(err, ErrInvalidConfig):

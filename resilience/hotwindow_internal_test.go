@@ -286,3 +286,25 @@ func TestReshapeOfAHotWindowWhoseTimerIsLate(t *testing.T) {
 		w.cool()
 	})
 }
+
+// A phase may end between the moment that its last call finds it hot and the moment
+// that the call is counted. What is counted then is in the totals all the same, and
+// nobody judges it.
+func TestACallThatIsCountedAsItsPhaseEnds(t *testing.T) {
+	b := NewCircuitBreaker(&CircuitBreakerConfig{VolumeThreshold: 1})
+	defer b.Close()
+	work := func() error { return nil }
+	calls := uint64(0)
+	for w := &b.phase.Load().window; !w.marks.Load().hot; calls++ {
+		require.NoError(t, b.Execute(t.Context(), work))
+	}
+	s := newStripes()
+	s.tokens.New = func() any { // asked by a call that is about to count
+		b.ForceOpen()
+		return &s.each[0]
+	}
+	b.phase.Load().window.stripes.Store(s)
+	require.NoError(t, b.Execute(t.Context(), work))
+	require.Equal(t, StateOpen, b.State())
+	require.Equal(t, calls+1, b.GetStats().Totals.Success)
+}

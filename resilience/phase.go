@@ -27,15 +27,15 @@ const (
 // What is above the counters is written before the phase is published through
 // [CircuitBreaker.phase] and never after.
 type phase struct {
+	breaker    *CircuitBreaker
 	state      CircuitState
 	forced     bool
-	judged     bool        // closed and not forced: outcomes can open the breaker
-	plain      atomic.Bool // closed, and all that its calls need is to be counted; Reconfigure may change it
+	judged     bool          // closed and not forced: outcomes can open the breaker
+	calls      atomic.Uint32 // what is to be done about its calls: one of the constants below; changes while it lasts
 	generation uint64
 	began      time.Time     // wall clock, for people
 	since      time.Duration // the same on the breaker's monotonic clock
 	until      time.Duration // when the sleep window ends; never if the phase has none
-	near       atomic.Bool   // that end is near or past; false if there is none
 	turned     *turnedAway   // nil when closed
 
 	// window holds the counters of successes, failures and slow calls in every
@@ -46,6 +46,27 @@ type phase struct {
 	// Guarded by the breaker's mu.
 	probes *probes        // nil unless half-open
 	folded *events.Counts // what of the counters is in past.totals; nil until the phase is over
+}
+
+// What is to be done about the calls of a phase.
+const (
+	anything uint32 = iota // closed: a call may be slow; else: it may be a probe, or be rejected
+	heard                  // closed: somebody may want to hear of a call; if not, it is plain
+	plain                  // closed: a call is counted, and that is all
+	near                   // open: the sleep window's end is near or past, and a call looks at the clock
+)
+
+// simplify tells the closed phase p what its calls may do without under the rules r. A
+// call that begins while the rules change may go by either.
+func (b *CircuitBreaker) simplify(p *phase, r *rules) {
+	switch {
+	case r.slows():
+		p.calls.Store(anything)
+	case b.observed || b.flights != nil:
+		p.calls.Store(heard)
+	default:
+		p.calls.Store(plain)
+	}
 }
 
 // turnedAway is about calls that a phase does not admit.

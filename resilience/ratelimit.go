@@ -168,7 +168,7 @@ func (l *RateLimit) await(ctx context.Context) (outcome events.Outcome, err, cau
 
 // ErrRateLimited matches every call that a rate limit rejected. The details are in
 // [*RateLimitError].
-var ErrRateLimited = errors.New("resilience: rate limited")
+var ErrRateLimited = newSentinel("resilience: rate limited")
 
 // RateLimitError says that a [RateLimit] did not run a call.
 //

@@ -162,10 +162,11 @@ func RetryWithCircuitBreaker(ctx context.Context, config *RetryConfig, cb *Circu
 	return retry(ctx, config, work{plain: fn, breaker: cb})
 }
 
-// Retrier is a [Policy] that retries, as [Retry] does, work that takes a context.
+// Retrier is a [Policy] that retries, as [Retry] does.
 type Retrier struct {
 	config RetryConfig
 	quiet  bool // config.quiet, asked once
+	hasty  int  // config.hasty, likewise
 }
 
 // NewRetrier returns a Retrier with a copy of config, nil for [DefaultRetryConfig].
@@ -178,7 +179,7 @@ func NewRetrier(config *RetryConfig) *Retrier {
 		config = defaultRetry
 	}
 	r := &Retrier{config: config.withDefaults()}
-	r.quiet = r.config.quiet()
+	r.quiet, r.hasty = r.config.quiet(), r.config.hasty()
 	return r
 }
 
@@ -196,6 +197,43 @@ func (r *Retrier) Run(ctx context.Context, fn func(context.Context) error) error
 		return goOn(ctx, &r.config, work{withContext: fn}, err)
 	}
 	return retry(ctx, &r.config, work{withContext: fn})
+}
+
+// Execute is [Retry] by r's configuration, which was looked at when r was made: what is
+// left of a success at once is to ask ctx and to run fn. The loop is that of goOn,
+// written out, because the call of it is a fifth of what three attempts cost.
+func (r *Retrier) Execute(ctx context.Context, fn func() error) error {
+	if fn == nil {
+		panic("resilience: Execute of a nil function")
+	}
+	if !r.quiet || ctx.Err() != nil {
+		return retry(ctx, &r.config, work{plain: fn})
+	}
+	err := fn()
+	if err == nil {
+		return nil
+	}
+	var first [kept - 1]error
+	for i := range first {
+		if i == r.hasty || !isPlain(err) || ctx.Err() != nil {
+			return r.goOn(ctx, fn, &first, i, err)
+		}
+		first[i] = err
+		if err = fn(); err == nil {
+			return nil
+		}
+	}
+	return r.goOn(ctx, fn, &first, len(first), err)
+}
+
+// goOn is what follows n attempts that failed, the last with err and those before with
+// the first errors. Inlined it would put a large structure on the stack of all calls.
+//
+//go:noinline
+func (r *Retrier) goOn(ctx context.Context, fn func() error, first *[kept - 1]error, n int, err error) error {
+	rest := retrying{config: &r.config, work: work{plain: fn}}
+	copy(rest.first[:], first[:])
+	return rest.goOn(ctx, n+1, err)
 }
 
 // work is what is retried, in one of its three forms. A struct instead of a closure
@@ -294,34 +332,32 @@ func goOn(ctx context.Context, config *RetryConfig, w work, err error) error {
 	if config == nil {
 		config = defaultRetry
 	}
-	n := 1
 	var first [kept]error
-	if config.hasty() {
-		for most := min(config.maxAttempts(), kept); n < most; n++ {
-			if ctx.Err() != nil || !isPlain(err) || err == ErrCircuitBreakerOpen { //nolint:errorlint // it wraps nothing
-				break
-			}
-			first[n-1] = err
-			if w.plain != nil && w.breaker == nil {
-				err = w.plain()
-			} else {
-				err = w.run(ctx, n+1)
-			}
-			if err == nil {
-				return nil
-			}
+	n := 1
+	for hasty := config.hasty(); n <= hasty && isPlain(err) && ctx.Err() == nil; n++ {
+		first[n-1] = err
+		if w.plain != nil && w.breaker == nil {
+			err = w.plain()
+		} else {
+			err = w.run(ctx, n+1)
+		}
+		if err == nil {
+			return nil
 		}
 	}
 	r := retrying{config: config, work: w, first: first}
 	return r.goOn(ctx, n, err)
 }
 
-// hasty reports whether nobody is asked before another attempt, and the waits after the
-// first attempts are too short to be waited: all of them, or at least those that two
-// factors of ten do not make long.
-func (c *RetryConfig) hasty() bool {
-	return c.RetryIf == nil && c.Budget == nil && (0 < c.MaxDelay && c.MaxDelay < shortest ||
-		0 < c.InitialDelay && c.InitialDelay < shortest/100 && c.BackoffFactor <= 10)
+// hasty returns how many attempts follow the first at once, as long as their errors are
+// plain: nobody is asked before, and the waits before them are too short to be waited,
+// all of them or at least those that two factors of ten do not make long.
+func (c *RetryConfig) hasty() int {
+	if c.RetryIf == nil && c.Budget == nil && (0 < c.MaxDelay && c.MaxDelay < shortest ||
+		0 < c.InitialDelay && c.InitialDelay < shortest/100 && c.BackoffFactor <= 10) {
+		return min(c.maxAttempts(), kept) - 1
+	}
+	return 0
 }
 
 // goOn goes on after n attempts, the last of which failed with err.
@@ -445,9 +481,7 @@ func (r *retrying) elapsed() time.Duration {
 // refusal returns why err is not to be retried, empty if it is.
 func (r *retrying) refusal(err error) events.Reason {
 	var permanent, rejected, ignored bool
-	if r.plain = isPlain(err); r.plain {
-		rejected = err == ErrCircuitBreakerOpen //nolint:errorlint // it wraps nothing
-	} else {
+	if r.plain = isPlain(err); !r.plain {
 		permanent, rejected, ignored = isPermanent(err), isRejection(err), isIgnored(err)
 	}
 	again := !rejected && !ignored

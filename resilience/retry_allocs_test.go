@@ -29,7 +29,7 @@ func requireRetryAllocs(t *testing.T, sink events.Sink, thirdThroughBreaker int)
 	closed := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Events: sink, ErrorThreshold: 1})
 	open := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Events: sink})
 	open.ForceOpen()
-	retrier := resilience.NewRetrier(defaults)
+	retrier, hasty := resilience.NewRetrier(defaults), resilience.NewRetrier(noDelay)
 	third := func() func() error {
 		n := 0
 		return func() error {
@@ -39,7 +39,7 @@ func requireRetryAllocs(t *testing.T, sink events.Sink, thirdThroughBreaker int)
 			return errRefused
 		}
 	}
-	thirdPlain, thirdJitter, thirdBreaker := third(), third(), third()
+	thirdPlain, thirdJitter, thirdBreaker, thirdExecuted := third(), third(), third(), third()
 	passes := func(context.Context) error { return nil }
 	permanent := resilience.Permanent(errRefused)
 	failsForGood := func() error { return permanent }
@@ -52,6 +52,8 @@ func requireRetryAllocs(t *testing.T, sink events.Sink, thirdThroughBreaker int)
 		{"first attempt", 0, func() { _ = resilience.Retry(ctx, defaults, succeed) }},
 		{"first attempt, nil configuration", 0, func() { _ = resilience.Retry(ctx, nil, succeed) }},
 		{"first attempt of a Retrier", 0, func() { _ = retrier.Run(ctx, passes) }},
+		{"first attempt of a Retrier, work without a context", 0, func() { _ = retrier.Execute(ctx, succeed) }},
+		{"third attempt of a Retrier without delay", 0, func() { _ = hasty.Execute(ctx, thirdExecuted) }},
 		{"first attempt through a breaker", 0, func() {
 			_ = resilience.RetryWithCircuitBreaker(ctx, defaults, closed, succeed)
 		}},

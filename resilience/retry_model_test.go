@@ -3,7 +3,9 @@ package resilience_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,9 +18,11 @@ import (
 )
 
 // script is a retry and the world it meets. All times are whole milliseconds, but
-// for the ends of the context, so that no two things happen at once.
+// for the ends of the context, so that no two things happen at once, and for the waits
+// of a hasty retry.
 type script struct {
-	attempts      int // 0: default
+	hasty         bool // delays are nanoseconds instead of milliseconds
+	attempts      int  // 0: default
 	initial, most time.Duration
 	factor        int
 	mostAfter     time.Duration
@@ -63,10 +67,16 @@ func decodeScript(data []byte) script {
 		data = data[1:]
 		return b
 	}
+	first := next()
+	unit := ms
+	if first/9%2 == 1 {
+		unit = 1
+	}
 	s := script{
-		attempts:  int(next() % 9),
-		initial:   time.Duration(next()) * ms,
-		most:      time.Duration(next()) * 4 * ms,
+		hasty:     unit == 1,
+		attempts:  int(first % 9),
+		initial:   time.Duration(next()) * unit,
+		most:      time.Duration(next()) * 4 * unit,
 		factor:    int(next() % 4),
 		mostAfter: time.Duration(next()) * 2 * ms,
 		retryIf:   next(), // and the budget, which see below
@@ -144,16 +154,18 @@ func expectedCourse(s script) course {
 			c.reason = events.ReasonExhausted
 		case asked && delay > mostAfter:
 			c.reason = events.ReasonRetryAfterTooLong
-		case s.deadline > 0 && now+delay >= s.deadline:
+		case s.deadline > 0 && delay >= shortest && now+delay >= s.deadline:
 			c.reason = events.ReasonDeadline
 		case s.budget == 1:
 			c.reason = events.ReasonBudgetExhausted
-		case now+delay >= end: // cancelled during the wait
+		case delay >= shortest && now+delay >= end: // cancelled during the wait
 			c.waits = append(c.waits, delay)
 			now, c.reason = end, events.ReasonCanceled
 		default:
 			c.waits = append(c.waits, delay)
-			now += delay
+			if delay >= shortest {
+				now += delay
+			}
 			s.budget = max(0, s.budget-1)
 			continue
 		}
@@ -161,6 +173,9 @@ func expectedCourse(s script) course {
 		return c
 	}
 }
+
+// shortest is the shortest delay that is waited.
+const shortest = time.Microsecond
 
 func orDefault[T comparable](x, d T) T {
 	var zero T
@@ -170,8 +185,21 @@ func orDefault[T comparable](x, d T) T {
 	return x
 }
 
+// A retrying is one of the ways to retry work.
+type retrying func(context.Context, *resilience.RetryConfig, func() error) error
+
+var waysToRetry = map[string]retrying{
+	"Retry": resilience.Retry,
+	"Execute": func(ctx context.Context, c *resilience.RetryConfig, fn func() error) error {
+		return resilience.NewRetrier(c).Execute(ctx, fn)
+	},
+	"Run": func(ctx context.Context, c *resilience.RetryConfig, fn func() error) error {
+		return resilience.NewRetrier(c).Run(ctx, func(context.Context) error { return fn() })
+	},
+}
+
 // play runs a script through the engine.
-func play(t *testing.T, s script, sink events.Sink) (c course, errs []error, err error) {
+func play(t *testing.T, retry retrying, s script, sink events.Sink) (c course, errs []error, err error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -198,7 +226,7 @@ func play(t *testing.T, s script, sink events.Sink) (c course, errs []error, err
 	if s.retryIf > 0 {
 		config.RetryIf = func(error) bool { return s.retryIf == 1 }
 	}
-	err = resilience.Retry(ctx, config, func() error {
+	err = retry(ctx, config, func() error {
 		c.at = append(c.at, time.Since(began))
 		n := len(c.at)
 		if n > len(s.steps) {
@@ -234,6 +262,13 @@ func play(t *testing.T, s script, sink events.Sink) (c course, errs []error, err
 
 func requireModel(t *testing.T, s script) {
 	t.Helper()
+	for _, way := range slices.Sorted(maps.Keys(waysToRetry)) {
+		requireModelOf(t, way, s)
+	}
+}
+
+func requireModelOf(t *testing.T, way string, s script) {
+	t.Helper()
 	want := expectedCourse(s)
 	for _, listening := range []string{"nobody", "recorder", "not enabled"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -245,8 +280,8 @@ func requireModel(t *testing.T, s script) {
 			if listening == "not enabled" {
 				sink.Enabled = func(context.Context) bool { return false }
 			}
-			got, errs, err := play(t, s, sink)
-			require.Equal(t, want.at, got.at, "%+v", s)
+			got, errs, err := play(t, waysToRetry[way], s, sink)
+			require.Equal(t, want.at, got.at, "%s: %+v", way, s)
 			require.Equal(t, want.ended, got.ended, "%+v: %v", s, err)
 
 			var e *resilience.RetryError

@@ -911,6 +911,10 @@ func TestAZeroRetrierHasTheDefaults(t *testing.T) {
 		f := alwaysFails()
 		requireRetryError(t, new(resilience.Retrier).Run(t.Context(), f.runContext), events.ReasonExhausted, 3)
 		require.Equal(t, []time.Duration{0, 100 * ms, 300 * ms}, f.at)
+
+		f = alwaysFails()
+		requireRetryError(t, new(resilience.Retrier).Execute(t.Context(), f.run), events.ReasonExhausted, 3)
+		require.Equal(t, []time.Duration{0, 100 * ms, 300 * ms}, f.at)
 	})
 }
 
@@ -924,6 +928,9 @@ func TestRetryOfNilFunctionPanicsAtOnce(t *testing.T) {
 	})
 	require.PanicsWithValue(t, "resilience: Run of a nil function", func() {
 		_ = resilience.NewRetrier(nil).Run(t.Context(), nil)
+	})
+	require.PanicsWithValue(t, "resilience: Execute of a nil function", func() {
+		_ = resilience.NewRetrier(nil).Execute(t.Context(), nil)
 	})
 	require.Zero(t, cb.GetStats().Totals)
 }

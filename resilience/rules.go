@@ -165,7 +165,7 @@ func (b *CircuitBreaker) reconfigure(next *rules) {
 	}
 	switch p.state {
 	case StateClosed:
-		p.plain.Store(b.isPlain(next))
+		b.simplify(p, next)
 		p.window.reshape(now, next.windowSize, int(next.bucketCount), next.slows())
 	case StateHalfOpen:
 		if b.expireProbes(ctx, p, at) || b.conclude(ctx, p, at, events.ReasonProbesFailed) {
