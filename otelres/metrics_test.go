@@ -321,8 +321,16 @@ func TestRetryMetrics(t *testing.T) {
 }
 
 func TestAttemptMetrics(t *testing.T) {
+	for name, spans := range map[string]otelres.Spans{
+		"attempts": otelres.Attempts, "operations": otelres.Operations, "off": otelres.Off,
+	} {
+		t.Run(name, func(t *testing.T) { testAttemptMetrics(t, spans) })
+	}
+}
+
+func testAttemptMetrics(t *testing.T, spans otelres.Spans) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+		k := newKit(t, otelres.WithSpans(spans))
 		_ = retrier(k.sink).Run(t.Context(), failTimes(2))
 		_ = retrier(k.sink).Run(t.Context(), failTimes(0))
 		b := openBreaker(k.sink)
@@ -347,6 +355,27 @@ func TestAttemptMetrics(t *testing.T) {
 		require.Len(t, p.Bounds, 16)
 		b.Close()
 	})
+}
+
+// What is remembered by ID is remembered of the right breaker, also when there are more
+// of them than there is memory.
+func TestManyBreakersRecordUnderTheirOwnNames(t *testing.T) {
+	k := newKit(t)
+	var breakers [90]*resilience.CircuitBreaker
+	for i := range breakers {
+		breakers[i] = resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Name: fmt.Sprint("gateway ", i), Events: k.sink})
+		defer breakers[i].Close()
+	}
+	for i, b := range breakers {
+		for range i + 1 {
+			require.NoError(t, b.Execute(t.Context(), func() error { return nil }))
+		}
+	}
+	got := series(k.collect(t), mCallDuration)
+	require.Len(t, got, len(breakers))
+	for i := range breakers {
+		require.InDelta(t, i+1, got[fmt.Sprintf("outcome=success,name=gateway %d", i)], 0)
+	}
 }
 
 // Two breakers of one name are one series in everything.

@@ -61,7 +61,7 @@ func (t *Telemetry) startOperation(ctx context.Context, e events.RetryStarted) c
 		keyMaxAttempts.Int(e.MaxAttempts))
 }
 
-func (t *Telemetry) finishOperation(ctx context.Context, e events.RetryFinished) {
+func (t *Telemetry) finishOperation(ctx context.Context, e *events.RetryFinished) {
 	span := t.kept(ctx)
 	if span == nil {
 		return
@@ -106,7 +106,7 @@ func (t *Telemetry) startAttempt(ctx context.Context, e events.AttemptStarted) c
 	return t.start(ctx, spanAttempt+e.Name, attrs[:]...)
 }
 
-func (t *Telemetry) finishAttempt(ctx context.Context, e events.AttemptFinished) {
+func (t *Telemetry) finishAttempt(ctx context.Context, e *events.AttemptFinished) {
 	span := t.kept(ctx)
 	if span == nil {
 		return
@@ -138,7 +138,7 @@ func statusOfCall(s events.State, wouldReject bool) events.Status {
 
 // finishCall ends the span of a call, or describes the breaker on the span that is
 // current where calls have none.
-func (t *Telemetry) finishCall(ctx context.Context, e events.CallFinished) {
+func (t *Telemetry) finishCall(ctx context.Context, e *events.CallFinished) {
 	if !t.breakerSpans {
 		if span := trace.SpanFromContext(ctx); span.IsRecording() && !t.closed.Load() {
 			t.describeBreaker(span, e.Name, statusOfCall(e.State, e.WouldReject))

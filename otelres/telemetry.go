@@ -145,7 +145,9 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 	}
 }
 
-// newSink returns the functions for what is wanted and nil for the rest.
+// newSink returns the functions for what is wanted and nil for the rest. The events that
+// every call ends with are handed on by their address: a method value would copy them once
+// more, and so would each function that they go through.
 func (t *Telemetry) newSink() events.Sink {
 	metered := !metersNowhere(t.meters)
 	onSpans := t.spans != Off // breakers describe themselves on the current span
@@ -163,7 +165,7 @@ func (t *Telemetry) newSink() events.Sink {
 		s.CallStarted = t.callStarted
 	}
 	if s.CallStarted != nil || t.durations && (metered || onSpans) {
-		s.CallFinished = t.callFinished
+		s.CallFinished = func(ctx context.Context, e events.CallFinished) { t.callFinished(ctx, &e) }
 	}
 	if onSpans || t.spanEvents || logs {
 		s.CallRejected = t.callRejected
@@ -174,20 +176,23 @@ func (t *Telemetry) newSink() events.Sink {
 	if metered || t.spanEvents || logs {
 		s.StateChanged = t.stateChanged
 	}
-	if metered || onSpans {
+	switch {
+	case onSpans:
 		s.RetryStarted = t.retryStarted
+	case metered:
+		s.RetryStarted = t.retryBegan
 	}
 	if t.spans == Attempts {
 		s.AttemptStarted = t.attemptStarted
 	}
 	if metered || t.spans == Attempts {
-		s.AttemptFinished = t.attemptFinished
+		s.AttemptFinished = func(ctx context.Context, e events.AttemptFinished) { t.attemptFinished(ctx, &e) }
 	}
 	if metered || t.spanEvents || logs {
 		s.RetryScheduled = t.retryScheduled
 	}
 	if metered || onSpans || logs {
-		s.RetryFinished = t.retryFinished
+		s.RetryFinished = func(ctx context.Context, e events.RetryFinished) { t.retryFinished(ctx, &e) }
 	}
 	if metered {
 		s.PolicyCreated = t.policyCreated
@@ -247,9 +252,9 @@ func (t *Telemetry) callStarted(ctx context.Context, e events.CallStarted) conte
 }
 
 // callFinished records a call's duration and describes its breaker on the span.
-func (t *Telemetry) callFinished(ctx context.Context, e events.CallFinished) {
-	if t.callDuration != nil && !t.closed.Load() && t.callDuration.Enabled(ctx) {
-		t.callDuration.Record(ctx, seconds(e.Duration), t.breakers.series(e.Name).duration[e.Outcome]...)
+func (t *Telemetry) callFinished(ctx context.Context, e *events.CallFinished) {
+	if t.callDuration != nil && !t.closed.Load() {
+		t.callDuration.Record(ctx, seconds(e.Duration), t.breakers.seriesOf(e.Header).duration[e.Outcome]...)
 	}
 	if t.spans != Off {
 		t.finishCall(ctx, e)
@@ -306,9 +311,17 @@ func (t *Telemetry) stateChanged(ctx context.Context, e events.StateChanged) {
 	t.emit(ctx, eventStateChange, x, e.Time, attrs...)
 }
 
+// retryBegan gives the retry its series.
+func (t *Telemetry) retryBegan(_ context.Context, e events.RetryStarted) context.Context {
+	if !t.closed.Load() {
+		t.retries.series(e.Name)
+	}
+	return nil // as it was
+}
+
 // retryStarted gives the retry its series and begins its span.
 func (t *Telemetry) retryStarted(ctx context.Context, e events.RetryStarted) context.Context {
-	if !t.closed.Load() && t.operations.Enabled(ctx) {
+	if !t.closed.Load() {
 		t.retries.series(e.Name)
 	}
 	if !t.tracing() {
@@ -326,16 +339,21 @@ func (t *Telemetry) attemptStarted(ctx context.Context, e events.AttemptStarted)
 }
 
 // attemptFinished counts the attempt and ends its span.
-func (t *Telemetry) attemptFinished(ctx context.Context, e events.AttemptFinished) {
-	if !t.closed.Load() && t.attempts.Enabled(ctx) {
-		s := t.retries.series(e.Name)
-		t.attempts.Add(ctx, 1, s.attempts[kindOf(e.Attempt)][e.Outcome]...)
-		if t.attemptDuration != nil {
-			t.attemptDuration.Record(ctx, seconds(e.Duration), s.attemptDuration[e.Outcome]...)
-		}
+func (t *Telemetry) attemptFinished(ctx context.Context, e *events.AttemptFinished) {
+	// What retryFinished counts with the operation, see countOperation.
+	alone := e.Attempt == 1 && e.Outcome == events.OutcomeSuccess && t.spans != Attempts
+	if !alone && !t.closed.Load() && t.attempts.Enabled(ctx) {
+		t.countAttempt(ctx, t.retries.series(e.Name), e.Attempt, e.Outcome, e.Duration)
 	}
 	if t.spans == Attempts {
 		t.finishAttempt(ctx, e)
+	}
+}
+
+func (t *Telemetry) countAttempt(ctx context.Context, s *retrySeries, attempt int, o events.Outcome, d time.Duration) {
+	t.attempts.Add(ctx, 1, s.attempts[kindOf(attempt)][o]...)
+	if t.attemptDuration != nil {
+		t.attemptDuration.Record(ctx, seconds(d), s.attemptDuration[o]...)
 	}
 }
 
@@ -360,7 +378,7 @@ func (t *Telemetry) retryScheduled(ctx context.Context, e events.RetryScheduled)
 
 // retryFinished counts the operation, tells of it if its attempts are used up,
 // and ends its span.
-func (t *Telemetry) retryFinished(ctx context.Context, e events.RetryFinished) {
+func (t *Telemetry) retryFinished(ctx context.Context, e *events.RetryFinished) {
 	if !t.closed.Load() {
 		t.countOperation(ctx, e)
 		if e.Reason == events.ReasonExhausted {
@@ -372,11 +390,16 @@ func (t *Telemetry) retryFinished(ctx context.Context, e events.RetryFinished) {
 	}
 }
 
-func (t *Telemetry) countOperation(ctx context.Context, e events.RetryFinished) {
+func (t *Telemetry) countOperation(ctx context.Context, e *events.RetryFinished) {
 	if !t.operations.Enabled(ctx) {
 		return
 	}
 	s := t.retries.series(e.Name)
+	// An operation that succeeds at once is as long as its attempt. Without a span of
+	// its own for the attempt they are counted together.
+	if e.Attempts == 1 && e.Outcome == events.OutcomeSuccess && t.spans != Attempts {
+		t.countAttempt(ctx, s, 1, e.Outcome, e.Duration)
+	}
 	outcome := retryOutcomeOf(e.Reason)
 	t.operations.Add(ctx, 1, s.operations[outcome]...)
 	if t.operationDuration != nil {
@@ -387,7 +410,7 @@ func (t *Telemetry) countOperation(ctx context.Context, e events.RetryFinished) 
 	}
 }
 
-func (t *Telemetry) exhausted(ctx context.Context, e events.RetryFinished) {
+func (t *Telemetry) exhausted(ctx context.Context, e *events.RetryFinished) {
 	x, ok := t.exit(ctx, eventRetryExhausted, t.operationSpan(ctx), log.SeverityWarn)
 	if !ok {
 		return

@@ -129,7 +129,8 @@ func (b *CircuitBreaker) State() CircuitState { return b.phase.Load().state }
 // run is protect where a call is more than counted: it may be a probe, or be rejected,
 // or somebody wants to know of it. Told says that the sink was asked and does.
 func (b *CircuitBreaker) run(ctx context.Context, plain func() error, withContext func(context.Context) error, told bool) error {
-	c := call{told: told}
+	var c call // a literal would be made elsewhere and copied
+	c.told = told
 	if err := b.admit(ctx, &c); err != nil {
 		return err
 	}

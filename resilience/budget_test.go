@@ -267,6 +267,28 @@ func TestBudgetIsShared(t *testing.T) {
 	require.Equal(t, uint64(6), b.Stats().Operations)
 }
 
+// What a budget tells of belongs to the operation, whose context sinks may have derived.
+func TestBudgetExhaustedComesWithTheContextOfTheOperation(t *testing.T) {
+	type key struct{}
+	for _, observed := range []bool{false, true} {
+		var of any
+		b := resilience.NewRetryBudget(&resilience.BudgetConfig{Ratio: nothing, MinPerSecond: nothing, Events: events.Sink{
+			BudgetExhausted: func(ctx context.Context, _ events.BudgetExhausted) { of = ctx.Value(key{}) },
+		}})
+		c := eager(b)
+		want := any("caller")
+		if observed {
+			want = "operation"
+			c.Events.RetryStarted = func(ctx context.Context, _ events.RetryStarted) context.Context {
+				return context.WithValue(ctx, key{}, "operation")
+			}
+		}
+		ctx := context.WithValue(t.Context(), key{}, "caller")
+		require.ErrorIs(t, resilience.Retry(ctx, c, broken), resilience.ErrBudgetExhausted)
+		require.Equal(t, want, of)
+	}
+}
+
 // What is taken out is for an attempt that follows: not for one that is refused for
 // another reason.
 func TestBudgetIsAskedLast(t *testing.T) {

@@ -373,7 +373,6 @@ func (r *retrying) goOn(ctx context.Context, n int, err error) error {
 			return r.end(n, err)
 		}
 		if err = r.work.run(ctx, n+1); err == nil {
-			r.stopTimer()
 			return nil
 		}
 	}
@@ -579,12 +578,6 @@ func (r *retrying) wait(ctx context.Context) (again bool) {
 		return r.stopContext(ctx)
 	}
 	return true
-}
-
-func (r *retrying) stopTimer() {
-	if r.timer != nil {
-		r.timer.Stop()
-	}
 }
 
 // end returns the error of a retry that ends after attempt n failed with err.

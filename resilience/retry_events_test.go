@@ -534,6 +534,22 @@ func TestPanicsAndGoexit(t *testing.T) {
 	}
 }
 
+// Work that does not return, and then a sink that does not either: what ended is told.
+func TestPanicsAndGoexitInWorkAndInTheSinkThatIsTold(t *testing.T) {
+	for way, leave := range ways {
+		rec := eventstest.New(t)
+		config := &resilience.RetryConfig{Events: rec.Sink(leaving("AttemptFinished", leave))}
+		leaves(t, way, func() {
+			_ = resilience.Retry(t.Context(), config, func() error { leave(); return nil })
+		})
+		require.Equal(t, []string{
+			"RetryStarted max 3", "AttemptStarted 1 after 0s",
+			"AttemptFinished 1 failure panic panicked",
+			"RetryFinished 1 failure panic waited 0s",
+		}, toldAll(rec))
+	}
+}
+
 // leaving is a sink whose function of the given name does not return.
 func leaving(from string, leave func()) events.Sink {
 	if from == "RetryStarted" {

@@ -9,17 +9,13 @@ import (
 
 // retryObserved is retry with somebody listening: the same decisions, and an event
 // for each. What ends without returning, by a panic or runtime.Goexit of the work
-// or of a sink, is seen by deferred functions that do not recover.
+// or of a sink, is seen by a deferred function that does not recover.
 func retryObserved(ctx context.Context, config *RetryConfig, w work) error {
-	r := &observedRetry{
-		retrying: retrying{config: config, work: w},
-		sink:     &config.Events,
-		header:   events.Header{Name: w.name(config)},
-		caller:   ctx,
-		start:    time.Since(epoch),
-		outcome:  events.OutcomeFailure,
-		why:      events.ReasonPanic,
-	}
+	var r observedRetry // a literal would be made elsewhere and copied
+	r.config, r.work = config, w
+	r.sink, r.header.Name = &config.Events, w.name(config)
+	r.caller, r.start = ctx, time.Since(epoch)
+	r.outcome, r.why = events.OutcomeFailure, events.ReasonPanic
 	if r.sink.RetryStarted != nil {
 		e := events.RetryStarted{Header: r.header, MaxAttempts: r.config.maxAttempts()}
 		if derived := r.sink.RetryStarted(ctx, e); derived != nil {
@@ -27,23 +23,41 @@ func retryObserved(ctx context.Context, config *RetryConfig, w work) error {
 		}
 	}
 	r.operation = ctx
-	defer r.tellFinished(ctx)
-	return r.run(ctx)
+	defer r.end()
+	err := r.attempt(1, 0)
+	if err == nil {
+		r.outcome, r.why = events.OutcomeSuccess, events.ReasonSuccess
+		r.tellAttempt(1, nil, events.ReasonSuccess)
+		r.returned = true
+		return nil
+	}
+	var rest retrying // is large, and made here is free for who succeeds at once
+	return r.goOn(&rest, err)
 }
 
 type observedRetry struct {
-	retrying
-	sink   *events.Sink
-	header events.Header
-	caller context.Context // decides, whatever sinks derive from it
+	config    *RetryConfig
+	work      work
+	sink      *events.Sink
+	header    events.Header
+	caller    context.Context // decides, whatever sinks derive from it
+	operation context.Context // that they derived for the operation
 
 	// The clock is read once at the start and once after each attempt and each
 	// wait: where one thing ends the next begins.
 	start time.Duration // since epoch
 	now   time.Duration // since start, at the last reading
 
+	// The attempt under way.
+	inAttempt  bool            // it began, and its end is not told yet
+	ran        bool            // its work returned
+	attemptErr error           // what it returned
+	attemptCtx context.Context // that sinks derived for it
+	began      time.Duration   // since start
+
 	// What is told in the end; until then, that it did not return.
 	attempts int
+	waited   time.Duration
 	outcome  events.Outcome
 	why      events.Reason
 	err      error
@@ -57,15 +71,24 @@ var epoch = time.Now() // never changed
 // readClock brings now up to date.
 func (r *observedRetry) readClock() { r.now = time.Since(epoch) - r.start }
 
-func (r *observedRetry) tellFinished(ctx context.Context) {
-	r.stopTimer()
+// end is deferred, and tells what has not been told.
+func (r *observedRetry) end() {
+	if r.inAttempt { // the work, or RetryIf after it, panicked
+		defer r.tellFinished()
+		r.tellPanicked()
+		return
+	}
+	r.tellFinished()
+}
+
+func (r *observedRetry) tellFinished() {
 	if r.sink.RetryFinished == nil {
 		return
 	}
 	if !r.returned {
 		r.readClock()
 	}
-	r.sink.RetryFinished(ctx, events.RetryFinished{
+	r.sink.RetryFinished(r.operation, events.RetryFinished{
 		Header:   r.header,
 		Attempts: r.attempts,
 		Duration: r.now,
@@ -76,89 +99,100 @@ func (r *observedRetry) tellFinished(ctx context.Context) {
 	})
 }
 
-func (r *observedRetry) run(ctx context.Context) error {
+// tellPanicked tells of an attempt that did not come to a decision.
+func (r *observedRetry) tellPanicked() {
+	if r.sink.AttemptFinished == nil {
+		return
+	}
+	if !r.ran {
+		r.readClock()
+	}
+	r.sink.AttemptFinished(r.attemptCtx, events.AttemptFinished{
+		Header:   r.header,
+		Attempt:  r.attempts,
+		Duration: r.now - r.began,
+		Outcome:  events.OutcomeFailure,
+		Err:      r.attemptErr,
+		Panicked: !r.ran,
+		Decision: events.ReasonPanic,
+	})
+}
+
+// goOn decides about the first attempt, which failed with err, and goes on from there.
+func (r *observedRetry) goOn(rest *retrying, err error) error {
+	rest.config, rest.work, rest.operation = r.config, r.work, r.operation
 	for n := 1; ; n++ {
-		again, err := r.attempt(ctx, n)
+		again := r.follow(rest, n, err)
+		r.tellAttempt(n, err, rest.reason)
 		if again {
-			r.discard(err)
+			rest.discard(err)
 			if r.sink.RetryScheduled != nil {
-				r.sink.RetryScheduled(ctx, events.RetryScheduled{
-					Header: r.header, Attempt: n + 1, Delay: r.delay, RetryAfter: r.asked, Err: err,
+				r.sink.RetryScheduled(r.operation, events.RetryScheduled{
+					Header: r.header, Attempt: n + 1, Delay: rest.delay, RetryAfter: rest.asked, Err: err,
 				})
 			}
-			again = r.wait(r.caller)
+			again = rest.wait(r.caller)
+			r.waited = rest.waited
 			r.readClock()
 		}
-		if again {
-			continue
+		if !again {
+			if err != nil {
+				err = rest.end(n, err)
+			}
+			r.outcome, r.why, r.err = outcomeOf(rest.reason), rest.reason, err
+			r.returned = true
+			return err
 		}
-		if err != nil {
-			err = r.end(n, err)
-		}
-		r.outcome, r.why, r.err = outcomeOf(r.reason), r.reason, err
-		r.returned = true
-		return err
+		err = r.attempt(n+1, rest.delay)
 	}
 }
 
-// attempt runs attempt n, tells of it and says whether another is to follow.
-func (r *observedRetry) attempt(ctx context.Context, n int) (again bool, err error) {
+// attempt runs attempt n, which comes after the given wait. Its end is told by
+// tellAttempt, once it is known what follows.
+func (r *observedRetry) attempt(n int, delay time.Duration) error {
+	ctx := r.operation
 	if r.sink.AttemptStarted != nil {
-		e := events.AttemptStarted{Header: r.header, Attempt: n, Delay: r.delay}
+		e := events.AttemptStarted{Header: r.header, Attempt: n, Delay: delay}
 		if derived := r.sink.AttemptStarted(ctx, e); derived != nil {
 			ctx = derived
 		}
 	}
-	r.attempts = n
-	began, ran, decided := r.now, false, false
-	defer func() {
-		if !decided && r.sink.AttemptFinished != nil { // the work, or RetryIf after it, panicked
-			if !ran {
-				r.readClock()
-			}
-			r.sink.AttemptFinished(ctx, events.AttemptFinished{
-				Header:   r.header,
-				Attempt:  n,
-				Duration: r.now - began,
-				Outcome:  events.OutcomeFailure,
-				Err:      err,
-				Panicked: !ran,
-				Decision: events.ReasonPanic,
-			})
-		}
-	}()
-	err = r.work.run(ctx, n)
+	r.attempts, r.began, r.attemptCtx, r.attemptErr = n, r.now, ctx, nil
+	r.inAttempt, r.ran = true, false
+	err := r.work.run(ctx, n)
 	r.readClock()
-	ran = true
-	again = r.follow(n, err)
-	decided = true
-	if r.sink.AttemptFinished != nil {
-		r.sink.AttemptFinished(ctx, events.AttemptFinished{
-			Header:   r.header,
-			Attempt:  n,
-			Duration: r.now - began,
-			Outcome:  attemptOutcome(err, r.reason),
-			Err:      err,
-			Decision: r.reason,
-		})
+	r.ran, r.attemptErr = true, err
+	return err
+}
+
+// tellAttempt tells what attempt n came to and what was decided about it.
+func (r *observedRetry) tellAttempt(n int, err error, decision events.Reason) {
+	r.inAttempt = false
+	if r.sink.AttemptFinished == nil {
+		return
 	}
-	return again, err
+	r.sink.AttemptFinished(r.attemptCtx, events.AttemptFinished{
+		Header:   r.header,
+		Attempt:  n,
+		Duration: r.now - r.began,
+		Outcome:  attemptOutcome(err, decision),
+		Err:      err,
+		Decision: decision,
+	})
 }
 
 // follow is decide for an attempt that may have succeeded. The reason is then set in
 // any case, and if it ends the retry so is what will be told of it, even should a
 // sink panic before.
-func (r *observedRetry) follow(n int, err error) (again bool) {
+func (r *observedRetry) follow(rest *retrying, n int, err error) (again bool) {
 	switch {
-	case err == nil && n == 1:
-		r.reason = events.ReasonSuccess
 	case err == nil:
-		r.reason = events.ReasonSuccessAfterRetry
-	case r.decide(r.caller, n, err):
-		r.reason = events.ReasonRetry
+		rest.reason = events.ReasonSuccessAfterRetry
+	case rest.decide(r.caller, n, err):
+		rest.reason = events.ReasonRetry
 		return true
 	}
-	r.outcome, r.why = outcomeOf(r.reason), r.reason
+	r.outcome, r.why = outcomeOf(rest.reason), rest.reason
 	return false
 }
 
