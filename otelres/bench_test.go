@@ -65,7 +65,7 @@ func price(b *testing.B, sink events.Sink, sampled bool) {
 	if sampled {
 		tracer = sdktrace.NewTracerProvider().Tracer("application")
 	}
-	cb := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Name: "gateway", VolumeThreshold: 1 << 30, Events: sink})
+	cb := guarded("gateway", sink)
 	forced := resilience.NewCircuitBreaker(&resilience.CircuitBreakerConfig{Name: "forced", Events: sink})
 	forced.ForceOpen()
 	retrier := resilience.NewRetrier(&resilience.RetryConfig{Name: "payment", InitialDelay: time.Nanosecond, Events: sink})
