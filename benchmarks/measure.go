@@ -21,28 +21,38 @@ type figures struct {
 	allocs, bytes float64 // per call
 }
 
+// measured is what was found on one path.
+type measured struct {
+	figures  []figures // by contestant
+	handover float64   // of a cache line, the median of the rounds; 0 unless contestants contend
+}
+
 // measure times the path's contestants, for a slice each in every round, and in a new
 // order in every round: what disturbs the machine for longer than a slice disturbs
 // all of them, and nobody always comes after the same neighbour.
-func (p *path) measure(subjects []*subject, rounds int, slice time.Duration) ([]figures, error) {
+func (p *path) measure(subjects []*subject, rounds int, slice time.Duration) (measured, error) {
 	results := make([]figures, len(subjects))
+	var handovers []float64
 	batches := make([]int, len(subjects))
 	samples := make([][]float64, len(subjects))
 	for i, s := range subjects {
 		var err error
 		if batches[i], err = batchOf(s); err != nil {
-			return nil, err
+			return measured{}, err
 		}
 		if results[i].allocs, results[i].bytes, err = allocations(s, batches[i]); err != nil {
-			return nil, err
+			return measured{}, err
 		}
 	}
 	random := rand.New(rand.NewPCG(1, 2)) // the same orders in every run
 	for range rounds {
+		if p.parallel {
+			handovers = append(handovers, handover())
+		}
 		for _, i := range random.Perm(len(subjects)) {
 			ns, err := p.time(subjects[i], batches[i], slice)
 			if err != nil {
-				return nil, err
+				return measured{}, err
 			}
 			samples[i] = append(samples[i], ns)
 		}
@@ -52,7 +62,12 @@ func (p *path) measure(subjects []*subject, rounds int, slice time.Duration) ([]
 		results[i].min, results[i].median = samples[i][0], median(samples[i])
 	}
 	p.subtract(subjects, results)
-	return results, nil
+	m := measured{figures: results}
+	if p.parallel {
+		slices.Sort(handovers)
+		m.handover = median(handovers)
+	}
+	return m, nil
 }
 
 // subtract takes from the times what is not the library's: what a call has to wait,

@@ -31,6 +31,10 @@ type section struct {
 	Contended bool   `json:"contended"` // rows are compared by their median
 	Rows      []row  `json:"rows"`
 
+	// Handover is how long a cache line took from one processor to another meanwhile,
+	// in nanoseconds; 0 unless the rows contend.
+	Handover float64 `json:"handover,omitzero"`
+
 	waits    bool // calls wait, and the rest of the time is the timers'
 	timers   bool // calls need a timer
 	requests bool // calls are HTTP requests
@@ -68,11 +72,13 @@ type held struct {
 }
 
 // add adds what was measured on a path.
-func (r *report) add(p *path, subjects []*subject, all []figures, versions map[string]string) {
+func (r *report) add(p *path, subjects []*subject, m measured, versions map[string]string) {
 	s := section{
 		Path: p.name, Title: p.title, About: p.about, Contended: p.parallel,
-		waits: p.waited > 0, timers: p.timers, requests: p.requests,
+		Handover: m.handover,
+		waits:    p.waited > 0, timers: p.timers, requests: p.requests,
 	}
+	all := m.figures
 	ours := all[slices.IndexFunc(subjects, func(s *subject) bool { return s.ours })]
 	for i, f := range all {
 		c := subjects[i].contestant
@@ -156,6 +162,15 @@ func (s *section) rival(name string) *row {
 // slower.
 const even = 0.95
 
+// remarks returns what there is to say about the table.
+func (s *section) remarks() []string {
+	sentences := s.faster()
+	if s.Handover > 0 {
+		sentences = append(sentences, fmt.Sprintf("Meanwhile a cache line took %s ns from one processor to the other.", formatTime(s.Handover)))
+	}
+	return sentences
+}
+
 // faster returns a sentence for each peer that was faster than ours.
 func (s *section) faster() (sentences []string) {
 	if s.waits {
@@ -189,7 +204,7 @@ func (r *report) Text(w io.Writer) error {
 		r.Machine, r.Rounds, r.Slice)
 	for _, s := range r.Paths {
 		fmt.Fprintf(&b, "\n%s (%s)\n%s", s.Title, s.Path, s.grid().text())
-		for _, sentence := range s.faster() {
+		for _, sentence := range s.remarks() {
 			fmt.Fprintf(&b, "  %s\n", sentence)
 		}
 	}
@@ -213,7 +228,7 @@ Written by `+"`%s`"+`.
 - Machine: %s.
 - %d rounds. In each, every contestant of a path ran for %s, in a new order every time, so that what disturbs the machine disturbs all alike.
 - Times are nanoseconds. Minimum and median are of those slices. Noise can only raise a minimum; but where goroutines contend compare medians, since noise that keeps one of them from running makes the others faster.
-- A ratio is ours divided by theirs: 0.20 says that ours takes a fifth of the time. Only ratios travel to other machines, and those of contended paths not far: what contention costs depends on the number of processors, and nothing is claimed for more of them than this machine has.
+- A ratio is ours divided by theirs: 0.20 says that ours takes a fifth of the time. Only ratios travel to other machines, and those of contended paths not far: what contention costs depends on the number of processors and on how long a cache line takes from one to another, which is told with each. On a virtual machine that changes within a run, as its processors are moved: threads of one core share a cache. Nothing is claimed for more processors than this machine has.
 - Allocations and bytes are per call.
 - Before it was timed, each contestant had to show that it does what the path says: that it runs the work as often as it should and returns its error, counts it where it tells its counts, opens, and then rejects. While it was timed, every result was compared with what it should be.
 - All breakers have the same window (%v in %d buckets), judge from %d calls on, open at a failure ratio of %v unless the path says otherwise, and stay open for %v. All retries make %d attempts at most. Nobody has a listener. What can be made once was made once. The context, for those who take one, can be cancelled, as that of a request can.
@@ -222,8 +237,8 @@ Written by `+"`%s`"+`.
 		windowSize, buckets, volume, usual.errorThreshold, sleepWindow, attempts)
 	for _, s := range r.Paths {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n%s", s.Title, s.About, s.grid().markdown())
-		if faster := s.faster(); faster != nil {
-			fmt.Fprintf(&b, "\n%s\n", strings.Join(faster, " "))
+		if remarks := s.remarks(); remarks != nil {
+			fmt.Fprintf(&b, "\n%s\n", strings.Join(remarks, " "))
 		}
 	}
 	if r.Memory != nil {
@@ -252,7 +267,7 @@ func (r *report) whoDoesWhat() (lines []string) {
 	for _, s := range r.Paths {
 		for _, row := range s.Rows {
 			c := row.contestant
-			if c.bare {
+			if c.about == bare.about {
 				continue
 			}
 			line := "- **" + c.name + "**"
