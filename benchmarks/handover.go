@@ -37,6 +37,7 @@ func handoverOnce(moves int) float64 {
 		began := time.Now()
 		for range moves {
 			for line.turn.Load() != uint32(i) {
+				continue
 			}
 			line.turn.Store(uint32(1 - i))
 		}
