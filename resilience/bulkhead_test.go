@@ -47,14 +47,16 @@ func requireEmpty(t *testing.T, b *resilience.Bulkhead, concurrent int) {
 				return fill(n + 1)
 			}
 			ctx, cancel := context.WithCancel(context.Background())
-			go func() {
+			var canceling sync.WaitGroup
+			canceling.Go(func() {
 				for b.Snapshot().Queued == 0 && ctx.Err() == nil {
 					time.Sleep(time.Microsecond)
 				}
 				cancel()
-			}()
+			})
 			err := b.Run(ctx, func(context.Context) error { return errors.New("one call too many runs") })
 			cancel()
+			canceling.Wait() // in a bubble, time stops when its test returns
 			if errors.Is(err, resilience.ErrBulkheadFull) || errors.Is(err, context.Canceled) {
 				return nil
 			}
