@@ -45,12 +45,12 @@ func (p *path) measure(subjects []*subject, rounds int, slice time.Duration) (me
 		}
 	}
 	random := rand.New(rand.NewPCG(1, 2)) // the same orders in every run
-	for range rounds {
+	for round := range rounds {
 		if p.parallel {
 			handovers = append(handovers, handover())
 		}
 		for _, i := range random.Perm(len(subjects)) {
-			ns, err := p.time(subjects[i], batches[i], slice)
+			ns, err := p.time(subjects[i], batches[i], slice, round*37%101)
 			if err != nil {
 				return measured{}, err
 			}
@@ -116,20 +116,22 @@ func batchOf(s *subject) (int, error) {
 
 // time calls for the length of a slice, in batches of n, and returns nanoseconds: of
 // wall time per call, or, on a path that tells what a call adds, of a goroutine's
-// time per call.
-func (p *path) time(s *subject, n int, slice time.Duration) (float64, error) {
+// time per call. Depth is how many frames deeper the stack is than it need be.
+func (p *path) time(s *subject, n int, slice time.Duration, depth int) (float64, error) {
 	workers := p.workers()
 	perCall, errs := make([]float64, workers), make([]error, workers)
 	runtime.GC() // nobody pays for the garbage of another
 	atOnce(workers, func(i int) {
-		began, calls := time.Now(), 0
-		for elapsed := time.Duration(0); elapsed < slice; elapsed = time.Since(began) {
-			if errs[i] = s.call(n); errs[i] != nil {
-				return
+		deeper(depth, func() {
+			began, calls := time.Now(), 0
+			for elapsed := time.Duration(0); elapsed < slice; elapsed = time.Since(began) {
+				if errs[i] = s.call(n); errs[i] != nil {
+					return
+				}
+				calls += n
 			}
-			calls += n
-		}
-		perCall[i] = float64(time.Since(began)) / float64(calls)
+			perCall[i] = float64(time.Since(began)) / float64(calls)
+		})
 	})
 	if err := errors.Join(errs...); err != nil {
 		return 0, err
@@ -143,6 +145,17 @@ func (p *path) time(s *subject, n int, slice time.Duration) (float64, error) {
 		rate += 1 / ns
 	}
 	return 1 / rate, nil
+}
+
+// deeper calls f so many frames of 40 bytes further down the stack.
+//
+//go:noinline
+func deeper(frames int, f func()) {
+	if frames == 0 {
+		f()
+		return
+	}
+	deeper(frames-1, f)
 }
 
 // atOnce runs f on so many goroutines, all of which are running when the first

@@ -18,7 +18,7 @@ func TestEachContestantDoesWhatItsPathsSay(t *testing.T) {
 				require.NoError(t, err)
 				defer closeAll([]*subject{s})
 				// And it goes on so while it is timed.
-				_, err = p.time(s, 4*s.unit, time.Millisecond)
+				_, err = p.time(s, 4*s.unit, time.Millisecond, 0)
 				require.NoError(t, err)
 			})
 		}
