@@ -295,7 +295,7 @@ func AttemptFromContext(ctx context.Context) int {
 // nobody listens or keeps accounts. A nil c is. The usual call asks this, runs an
 // attempt that succeeds, and is done; everything else is in retry and goOn.
 func (c *RetryConfig) quiet() bool {
-	return c == nil || c.Budget == nil && !observed(&c.Events) && c.valid()
+	return c == nil || c.Budget == nil && c.valid() && !observed(&c.Events)
 }
 
 // retry is a retry that cannot begin with the work itself.
