@@ -9,8 +9,8 @@ import (
 // handover returns how many nanoseconds a cache line takes from one processor to
 // another, which is what contention costs: the least of a few games in which two
 // goroutines hand one to each other. It is 0 where there is one processor. On a virtual
-// machine it changes by the minute, with what its processors run on: two threads of one
-// core share a cache, two cores do not.
+// machine it may change by the minute, with what its processors run on: two threads of
+// one core share a cache, two cores do not.
 func handover() float64 {
 	if runtime.GOMAXPROCS(0) < 2 {
 		return 0

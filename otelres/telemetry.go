@@ -147,7 +147,7 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 
 // newSink returns the functions for what is wanted and nil for the rest. The events that
 // every call ends with are handed on by their address: a method value would copy them once
-// more, and so would each function that they go through.
+// more, and so would each function that they go through, for 50 ns in a retry.
 func (t *Telemetry) newSink() events.Sink {
 	metered := !metersNowhere(t.meters)
 	onSpans := t.spans != Off // breakers describe themselves on the current span
@@ -340,9 +340,7 @@ func (t *Telemetry) attemptStarted(ctx context.Context, e events.AttemptStarted)
 
 // attemptFinished counts the attempt and ends its span.
 func (t *Telemetry) attemptFinished(ctx context.Context, e *events.AttemptFinished) {
-	// What retryFinished counts with the operation, see countOperation.
-	alone := e.Attempt == 1 && e.Outcome == events.OutcomeSuccess && t.spans != Attempts
-	if !alone && !t.closed.Load() && t.attempts.Enabled(ctx) {
+	if !t.closed.Load() && t.attempts.Enabled(ctx) {
 		t.countAttempt(ctx, t.retries.series(e.Name), e.Attempt, e.Outcome, e.Duration)
 	}
 	if t.spans == Attempts {
@@ -395,11 +393,6 @@ func (t *Telemetry) countOperation(ctx context.Context, e *events.RetryFinished)
 		return
 	}
 	s := t.retries.series(e.Name)
-	// An operation that succeeds at once is as long as its attempt. Without a span of
-	// its own for the attempt they are counted together.
-	if e.Attempts == 1 && e.Outcome == events.OutcomeSuccess && t.spans != Attempts {
-		t.countAttempt(ctx, s, 1, e.Outcome, e.Duration)
-	}
 	outcome := retryOutcomeOf(e.Reason)
 	t.operations.Add(ctx, 1, s.operations[outcome]...)
 	if t.operationDuration != nil {
